@@ -1,0 +1,1 @@
+"""The finetune operator: turns FineTuneJobs into attempts, and attempts into tuned adapters."""

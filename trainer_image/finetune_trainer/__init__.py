@@ -1,0 +1,1 @@
+"""The finetune-operator trainer: checks data, plans, trains, checkpoints, resumes, reports."""
