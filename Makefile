@@ -56,7 +56,7 @@ format: setup ## Rewrite the code in the house's format
 model: setup ## SmolLM2-135M-Instruct under .cache/models
 	$(BIN)/python -m dev.demo.model
 
-dataset: setup ## Question/answer pairs from the standard library's docstrings under .cache/datasets
+dataset: model ## Question/answer pairs from the standard library's docstrings under .cache/datasets
 	$(BIN)/python -m dev.demo.dataset
 
 # --- the local cluster -------------------------------------------------------------------------------
