@@ -1,0 +1,1 @@
+"""The custom resource: its models, and the CRD made from them."""

@@ -1,0 +1,208 @@
+"""Field types shared by spec and status.
+
+Every type carries its bounds, because the API server prices each CEL rule by the largest value
+that the schema admits and refuses rules over fields without bounds. Floats are strings, since JSON
+floats do not survive a round trip through every client unchanged and JSON has no NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+AUTO: Final = "Auto"
+NUMBER_PATTERN: Final = r"[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?"
+QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+NAME_PATTERN: Final = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+SECRET_PATTERN: Final = r"^finetune-[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+RELATIVE_PATH_PATTERN: Final = r"^[A-Za-z0-9_][-.A-Za-z0-9_/]*$"
+
+
+class ApiModel(BaseModel):
+    """Base of spec and status: camelCase JSON, immutable, unknown fields ignored.
+
+    Unknown fields are ignored here because the API server already refused or pruned them by the CRD
+    that is installed, which may be newer than this process. Field descriptions are the docstrings
+    below the fields; they end up in the CRD and in `kubectl explain`.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready mapping by alias; unset (None) members are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _shorten(limit: int) -> BeforeValidator:
+    def cut(value: Any) -> Any:
+        if isinstance(value, str) and len(value) > limit:
+            return value[: limit - 1] + "…"
+        return value
+
+    return BeforeValidator(cut)
+
+
+def _validations(*rules: tuple[str, str]) -> dict[str, Any]:
+    """CEL rules of a field as `json_schema_extra`: (rule, what the value must be)."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": must} for rule, must in rules]}
+
+
+# --- numbers --------------------------------------------------------------------------------------
+# Messages of the rules start with "must"; the CRD generator puts the field's path in front.
+
+PositiveNumber = Annotated[
+    str,
+    BeforeValidator(str),
+    Field(
+        pattern=f"^{NUMBER_PATTERN}$",
+        max_length=16,
+        json_schema_extra=_validations(("double(self) > 0.0", "must be greater than 0")),
+    ),
+]
+"""A number above 0 as a string, such as "0.3" or "2e-4"."""
+
+NonNegativeNumber = Annotated[
+    str, BeforeValidator(str), Field(pattern=f"^{NUMBER_PATTERN}$", max_length=16)
+]
+"""A number of at least 0 as a string."""
+
+Fraction = Annotated[
+    str,
+    BeforeValidator(str),
+    Field(
+        pattern=f"^{NUMBER_PATTERN}$",
+        max_length=16,
+        json_schema_extra=_validations(("double(self) < 1.0", "must be less than 1")),
+    ),
+]
+"""A number in [0, 1) as a string."""
+
+AutoPositiveNumber = Annotated[
+    str,
+    BeforeValidator(str),
+    Field(
+        pattern=f"^({AUTO}|{NUMBER_PATTERN})$",
+        max_length=16,
+        json_schema_extra=_validations(
+            (f"self == '{AUTO}' || double(self) > 0.0", "must be Auto or greater than 0")
+        ),
+    ),
+]
+"""A number above 0 as a string, or Auto: preflight chooses."""
+
+AutoFraction = Annotated[
+    str,
+    BeforeValidator(str),
+    Field(
+        pattern=f"^({AUTO}|{NUMBER_PATTERN})$",
+        max_length=16,
+        json_schema_extra=_validations(
+            (f"self == '{AUTO}' || double(self) < 1.0", "must be Auto or less than 1")
+        ),
+    ),
+]
+"""A number in [0, 1) as a string, or Auto: preflight chooses."""
+
+AutoCount = Annotated[int, Field(ge=1, le=65_536)] | Literal["Auto"]
+"""A whole number of at least 1, or Auto: preflight chooses."""
+
+Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
+"""A duration in whole seconds, at most a year."""
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(str),
+    Field(
+        pattern=QUANTITY_PATTERN,
+        max_length=24,
+        json_schema_extra={"x-kubernetes-int-or-string": True},
+    ),
+]
+"""A Kubernetes quantity such as 500m, 4 or 20Gi."""
+
+# --- names ----------------------------------------------------------------------------------------
+
+ObjectName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=253)]
+"""The name of a Kubernetes object in the job's namespace."""
+
+SecretName = Annotated[
+    str,
+    Field(
+        max_length=253,
+        json_schema_extra=_validations(
+            (
+                f"self.matches('{SECRET_PATTERN}')",
+                "must name a secret whose name starts with finetune-",
+            )
+        ),
+    ),
+]
+"""The name of a secret; the prefix keeps other secrets of the namespace out of reach."""
+
+ResourceName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[-._A-Za-z0-9]+$", max_length=317)
+]
+"""An extended resource such as nvidia.com/gpu."""
+
+RelativePath = Annotated[
+    str,
+    Field(
+        pattern=RELATIVE_PATH_PATTERN,
+        max_length=512,
+        json_schema_extra=_validations(
+            (r"!self.matches('(^|/)[.][.](/|$)')", "must not contain '..'")
+        ),
+    ),
+]
+"""A path below a volume's root, without '..'."""
+
+Word = Annotated[str, Field(min_length=1, max_length=253)]
+"""A short string."""
+
+
+def source(*, pattern: str, must: str) -> Any:
+    """Field of a URI whose scheme this release can read; `must` is the message for any other."""
+    return Field(
+        min_length=1,
+        max_length=1024,
+        json_schema_extra=_validations(
+            (f"self.matches('{pattern}')", must),
+            (r"!self.matches('/[.][.](/|$)')", "must not contain '..'"),
+        ),
+    )
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+Number = Annotated[str, BeforeValidator(str), Field(max_length=32)]
+"""A measured float as a string, "NaN" included."""
+
+Count = Annotated[int, Field(ge=0, le=9_007_199_254_740_991)]
+"""A counter that fits a JSON number exactly."""
+
+Step = Annotated[int, Field(ge=0, le=2_147_483_647)]
+"""An optimizer step."""
+
+Message = Annotated[str, _shorten(1024), Field(max_length=1024)]
+"""Words for people; a longer text is cut and ends with '…'."""
+
+LongMessage = Annotated[str, _shorten(4096), Field(max_length=4096)]
+"""Words for people where a table of problems must fit; cut like Message."""
+
+ShortText = Annotated[str, _shorten(253), Field(max_length=253)]
+"""A name, reason, path segment or digest; cut like Message."""
+
+Path = Annotated[str, _shorten(1024), Field(max_length=1024)]
+"""A path on the workspace."""
+
+Time = Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})]
+"""RFC 3339 in UTC."""
