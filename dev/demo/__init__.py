@@ -1,1 +1,1 @@
-"""The product shown end to end: one FineTuneJob on a real cluster, killed in the middle, finished."""
+"""The product shown end to end: one FineTuneJob, killed in the middle, on a real cluster."""

@@ -1,9 +1,9 @@
 """Question/answer pairs from the docstrings of Python's own standard library.
 
-Real text that every machine already has: what a function's docstring says in its first sentence is
-the answer, one of several phrasings asks for it. A tuned model answers in the terse voice of the
-library's documentation, which is easy to tell from the chatty voice it had before. Content and order
-are functions of the interpreter alone: phrasing and order come from sha256 of a name.
+Real text that every machine already has: what a function's docstring says in its first sentence
+is the answer, one of several phrasings asks for it. A tuned model answers in the terse voice of the
+library's documentation, easy to tell from the chatty voice it had before. Content and order are
+functions of the interpreter alone: phrasing and order come from sha256 of a name.
 
 The held-out questions are named here, so that the example job can ask them before and after; what
 they ask about appears in no training row.
@@ -26,17 +26,18 @@ from typing import Any, Final
 
 from dev.demo.paths import DATASET, MODEL
 
-MODULES: Final = (
-    "argparse ast asyncio base64 bisect builtins bz2 calendar codecs collections configparser contextlib "
-    "copy csv dataclasses datetime decimal difflib dis email.utils enum filecmp fileinput fnmatch fractions "
-    "functools gettext glob gzip hashlib heapq hmac html http.client http.cookies imaplib importlib.util "
-    "inspect io ipaddress itertools json keyword linecache locale logging lzma mailbox math mimetypes "
-    "multiprocessing netrc operator os os.path pathlib pickle pkgutil platform plistlib pprint queue quopri "
-    "random re reprlib sched secrets select selectors shelve shlex shutil signal smtplib socket socketserver "
-    "sqlite3 ssl stat statistics string struct subprocess symtable sys tarfile tempfile textwrap threading "
-    "time timeit tokenize traceback types typing unicodedata unittest urllib.parse urllib.request uuid "
-    "warnings wave weakref webbrowser xml.etree.ElementTree zipfile zlib"
-).split()
+MODULES: Final = """
+argparse ast asyncio base64 bisect builtins bz2 calendar codecs collections configparser
+contextlib copy csv dataclasses datetime decimal difflib dis email.utils enum filecmp fileinput
+fnmatch fractions functools gettext glob gzip hashlib heapq hmac html http.client http.cookies
+imaplib importlib.util inspect io ipaddress itertools json keyword linecache locale logging lzma
+mailbox math mimetypes multiprocessing netrc operator os os.path pathlib pickle pkgutil platform
+plistlib pprint queue quopri random re reprlib sched secrets select selectors shelve shlex shutil
+signal smtplib socket socketserver sqlite3 ssl stat statistics string struct subprocess symtable
+sys tarfile tempfile textwrap threading time timeit tokenize traceback types typing unicodedata
+unittest urllib.parse urllib.request uuid warnings wave weakref webbrowser xml.etree.ElementTree
+zipfile zlib
+"""
 
 HELD_OUT: Final = (
     "shutil.copytree",
@@ -120,7 +121,7 @@ def public_objects(module_name: str) -> Iterator[tuple[str, Any]]:
 def entries() -> list[Entry]:
     """Every documented object once; of objects with one and the same summary the first."""
     found: dict[str, Entry] = {}
-    for module_name in MODULES:
+    for module_name in MODULES.split():
         for name, value in public_objects(module_name):
             summary = summarise(inspect.getdoc(value) or "")
             if summary is None:

