@@ -1,0 +1,83 @@
+"""Where the files are that a source in the spec names.
+
+Sources are mounted read-only by the operator, each claim and config map in a folder of its own. A
+source may never reach outside the folder it names: claims of other people are mounted next to it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from finetune_trainer.contract import ExitCode
+from finetune_trainer.errors import TrainerError
+
+MOUNTED: Final = ("pvc", "configmap")
+
+
+def resolve(source: str, sources_root: str) -> Path:
+    """The path that `source` names; whether something is there is not checked.
+
+    pvc://claim/path -> `<root>/pvc/claim/path`, configmap://name/key ->
+    `<root>/configmap/name/key`, file:///path -> /path.
+    Raises TrainerError (10, BadSource) for anything else.
+    """
+    scheme, separator, rest = source.partition("://")
+    if not separator or scheme not in (*MOUNTED, "file"):
+        raise _bad(source, "must begin with pvc://, configmap:// or file:///")
+    if ".." in PurePosixPath(rest).parts or "\0" in rest:
+        raise _bad(source, "must not contain '..'")
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise _bad(source, "needs an absolute path: file:///folder/file")
+        return Path(rest)
+    name, _, inner = rest.partition("/")
+    if not name or (scheme == "configmap" and not inner.strip("/")):
+        raise _bad(source, f"must be {scheme}://name/path")
+    mount = Path(sources_root) / scheme / name
+    path = mount / inner.lstrip("/")
+    if not path.resolve().is_relative_to(mount.resolve()):
+        raise _bad(source, "is a link that leaves its volume")
+    return path
+
+
+def data_file(source: str, sources_root: str, *, field: str = "dataset.source") -> Path:
+    """The data file that `source` names.
+
+    Raises TrainerError (10) for a malformed source, (11, DataMissing) when no file is there.
+    """
+    path = resolve(source, sources_root)
+    if path.is_dir():
+        raise _missing(ExitCode.DATA_UNREADABLE, field, source, f"{path} is a folder, not a file")
+    if not path.is_file():
+        raise _missing(ExitCode.DATA_UNREADABLE, field, source, _nearest(path))
+    return path
+
+
+def model_folder(source: str, sources_root: str) -> Path:
+    """The model folder that `source` names, with its config.json.
+
+    Raises TrainerError (10) for a malformed source, (14, ModelMissing) when no model is there.
+    """
+    path = resolve(source, sources_root)
+    if not path.is_dir():
+        raise _missing(ExitCode.MODEL, "model.source", source, _nearest(path))
+    if not (path / "config.json").is_file():
+        raise _missing(ExitCode.MODEL, "model.source", source, f"{path} has no config.json")
+    return path
+
+
+def _nearest(path: Path) -> str:
+    """Say that `path` is missing and what lies in the nearest folder that exists."""
+    folder = next((parent for parent in path.parents if parent.is_dir()), Path("/"))
+    names = sorted(entry.name for entry in folder.iterdir())[:8]
+    return f"{path} does not exist; {folder} holds {', '.join(names) or 'nothing'}"
+
+
+def _bad(source: str, why: str) -> TrainerError:
+    return TrainerError(ExitCode.BAD_CONFIG, "BadSource", f"source {source!r} {why}")
+
+
+def _missing(code: ExitCode, field: str, source: str, why: str) -> TrainerError:
+    reason = "ModelMissing" if code is ExitCode.MODEL else "DataMissing"
+    return TrainerError(code, reason, f"{field} {source}: {why}")

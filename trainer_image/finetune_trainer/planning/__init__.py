@@ -1,0 +1,1 @@
+"""Values for every field left Auto, with reasons. Imports without torch."""
