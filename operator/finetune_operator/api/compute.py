@@ -17,6 +17,7 @@ from finetune_operator.api.fields import (
     Seconds,
     SecretName,
     Word,
+    list_map,
 )
 
 LabelValue = Annotated[
@@ -63,6 +64,11 @@ class PullSecret(ApiModel):
     """Name of the secret; it must start with finetune-."""
 
 
+PullSecrets = Annotated[
+    tuple[PullSecret, ...], Field(max_length=8, json_schema_extra=list_map("name"))
+]
+
+
 class PreflightCompute(ApiModel):
     """Resources of the preflight pod, which needs no GPU."""
 
@@ -107,7 +113,7 @@ class Compute(ApiModel):
     """Priority within the queue. Not supported in this release."""
     image: Annotated[str, Field(max_length=512)] | None = None
     """Trainer image instead of the installed one. Not supported in this release."""
-    image_pull_secrets: Annotated[tuple[PullSecret, ...], Field(max_length=8)] | None = None
+    image_pull_secrets: PullSecrets | None = None
     """Registry credentials for the trainer image; names must start with finetune-."""
     service_account_name: ObjectName | None = None
     """Service account for workload identity. Not supported in this release."""

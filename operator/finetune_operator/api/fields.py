@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 AUTO: Final = "Auto"
-NUMBER_PATTERN: Final = r"[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?"
+NUMBER_PATTERN: Final = "[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?"
 QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 NAME_PATTERN: Final = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 SECRET_PATTERN: Final = r"^finetune-[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
@@ -51,64 +51,79 @@ def _shorten(limit: int) -> BeforeValidator:
     return BeforeValidator(cut)
 
 
+def list_map(key: str) -> dict[str, Any]:
+    """A list whose items are told apart by one of their fields, as `json_schema_extra`."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
 def _validations(*rules: tuple[str, str]) -> dict[str, Any]:
     """CEL rules of a field as `json_schema_extra`: (rule, what the value must be)."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": must} for rule, must in rules]}
 
 
 # --- numbers --------------------------------------------------------------------------------------
-# Messages of the rules start with "must"; the CRD generator puts the field's path in front.
+# Messages of the rules start with "must"; the CRD generator puts the field's path in front. The
+# rules repeat the pattern, because the server evaluates them even where the pattern fails.
+
+_IS_NUMBER: Final = f"self.matches('^{NUMBER_PATTERN}$')"
+
+
+def _number(*, pattern: str, rule: str, must: str) -> Any:
+    return Field(pattern=pattern, max_length=16, json_schema_extra=_validations((rule, must)))
+
 
 PositiveNumber = Annotated[
     str,
-    BeforeValidator(str),
-    Field(
+    _number(
         pattern=f"^{NUMBER_PATTERN}$",
-        max_length=16,
-        json_schema_extra=_validations(("double(self) > 0.0", "must be greater than 0")),
+        rule=f"{_IS_NUMBER} && double(self) > 0.0",
+        must='must be a number above 0 as a string, such as "0.5"',
     ),
+    BeforeValidator(str),
 ]
 """A number above 0 as a string, such as "0.3" or "2e-4"."""
 
 NonNegativeNumber = Annotated[
-    str, BeforeValidator(str), Field(pattern=f"^{NUMBER_PATTERN}$", max_length=16)
+    str,
+    _number(
+        pattern=f"^{NUMBER_PATTERN}$",
+        rule=_IS_NUMBER,
+        must='must be a number of at least 0 as a string, such as "0.01"',
+    ),
+    BeforeValidator(str),
 ]
 """A number of at least 0 as a string."""
 
 Fraction = Annotated[
     str,
-    BeforeValidator(str),
-    Field(
+    _number(
         pattern=f"^{NUMBER_PATTERN}$",
-        max_length=16,
-        json_schema_extra=_validations(("double(self) < 1.0", "must be less than 1")),
+        rule=f"{_IS_NUMBER} && double(self) < 1.0",
+        must='must be a number from 0 to below 1 as a string, such as "0.05"',
     ),
+    BeforeValidator(str),
 ]
 """A number in [0, 1) as a string."""
 
 AutoPositiveNumber = Annotated[
     str,
-    BeforeValidator(str),
-    Field(
+    _number(
         pattern=f"^({AUTO}|{NUMBER_PATTERN})$",
-        max_length=16,
-        json_schema_extra=_validations(
-            (f"self == '{AUTO}' || double(self) > 0.0", "must be Auto or greater than 0")
-        ),
+        rule=f"self == '{AUTO}' || ({_IS_NUMBER} && double(self) > 0.0)",
+        must='must be Auto or a number above 0 as a string, such as "2e-4"',
     ),
+    BeforeValidator(str),
 ]
 """A number above 0 as a string, or Auto: preflight chooses."""
 
 AutoFraction = Annotated[
     str,
-    BeforeValidator(str),
-    Field(
+    _number(
         pattern=f"^({AUTO}|{NUMBER_PATTERN})$",
-        max_length=16,
-        json_schema_extra=_validations(
-            (f"self == '{AUTO}' || double(self) < 1.0", "must be Auto or less than 1")
-        ),
+        rule=f"self == '{AUTO}' || ({_IS_NUMBER} && double(self) < 1.0)",
+        must='must be Auto or a number from 0 to below 1 as a string, such as "0.03"',
     ),
+    BeforeValidator(str),
 ]
 """A number in [0, 1) as a string, or Auto: preflight chooses."""
 
@@ -120,12 +135,12 @@ Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 
 Quantity = Annotated[
     str,
-    BeforeValidator(str),
     Field(
         pattern=QUANTITY_PATTERN,
         max_length=24,
         json_schema_extra={"x-kubernetes-int-or-string": True},
     ),
+    BeforeValidator(str),
 ]
 """A Kubernetes quantity such as 500m, 4 or 20Gi."""
 
@@ -183,7 +198,7 @@ def source(*, pattern: str, must: str) -> Any:
 
 # --- status ---------------------------------------------------------------------------------------
 
-Number = Annotated[str, BeforeValidator(str), Field(max_length=32)]
+Number = Annotated[str, Field(max_length=32), BeforeValidator(str)]
 """A measured float as a string, "NaN" included."""
 
 Count = Annotated[int, Field(ge=0, le=9_007_199_254_740_991)]
@@ -192,16 +207,16 @@ Count = Annotated[int, Field(ge=0, le=9_007_199_254_740_991)]
 Step = Annotated[int, Field(ge=0, le=2_147_483_647)]
 """An optimizer step."""
 
-Message = Annotated[str, _shorten(1024), Field(max_length=1024)]
+Message = Annotated[str, Field(max_length=1024), _shorten(1024)]
 """Words for people; a longer text is cut and ends with '…'."""
 
-LongMessage = Annotated[str, _shorten(4096), Field(max_length=4096)]
+LongMessage = Annotated[str, Field(max_length=4096), _shorten(4096)]
 """Words for people where a table of problems must fit; cut like Message."""
 
-ShortText = Annotated[str, _shorten(253), Field(max_length=253)]
+ShortText = Annotated[str, Field(max_length=253), _shorten(253)]
 """A name, reason, path segment or digest; cut like Message."""
 
-Path = Annotated[str, _shorten(1024), Field(max_length=1024)]
+Path = Annotated[str, Field(max_length=1024), _shorten(1024)]
 """A path on the workspace."""
 
 Time = Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})]

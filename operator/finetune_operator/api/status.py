@@ -22,6 +22,7 @@ from finetune_operator.api.fields import (
     ShortText,
     Step,
     Time,
+    list_map,
 )
 from finetune_operator.api.spec import FixedSpec
 from finetune_operator.constants import ATTEMPTS_KEPT
@@ -212,7 +213,9 @@ class FineTuneJobStatus(ApiModel):
     """The spec with all defaults, as it was when the job was accepted."""
     phase: Phase | None = None
     """One word for people, derived from the conditions; more may be added."""
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    conditions: Annotated[
+        tuple[Condition, ...], Field(max_length=16, json_schema_extra=list_map("type"))
+    ] = ()
     """The facts about the job."""
     plan: Plan | None = None
     """What preflight decided."""
@@ -228,7 +231,10 @@ class FineTuneJobStatus(ApiModel):
     """The newest preflight Job."""
     current_attempt: CurrentAttempt | None = None
     """The attempt that runs, or ran last."""
-    attempts: Annotated[tuple[Attempt, ...], Field(max_length=ATTEMPTS_KEPT)] = ()
+    attempts: Annotated[
+        tuple[Attempt, ...],
+        Field(max_length=ATTEMPTS_KEPT, json_schema_extra=list_map("number")),
+    ] = ()
     """The newest attempts, oldest first."""
     failures: Count | None = None
     """Failure budget spent since its last refill."""
