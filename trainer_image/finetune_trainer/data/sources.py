@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from finetune_trainer.contract import ExitCode
+from finetune_trainer.contract import ExitCode, Problem
 from finetune_trainer.errors import TrainerError
 
 MOUNTED: Final = ("pvc", "configmap")
@@ -75,9 +75,16 @@ def _nearest(path: Path) -> str:
 
 
 def _bad(source: str, why: str) -> TrainerError:
-    return TrainerError(ExitCode.BAD_CONFIG, "BadSource", f"source {source!r} {why}")
+    message = f"source {source!r} {why}"
+    problem = Problem(code="bad_config", severity="error", message=message)
+    return TrainerError(ExitCode.BAD_CONFIG, "BadSource", message, problems=(problem,))
 
 
 def _missing(code: ExitCode, field: str, source: str, why: str) -> TrainerError:
-    reason = "ModelMissing" if code is ExitCode.MODEL else "DataMissing"
-    return TrainerError(code, reason, f"{field} {source}: {why}")
+    model = code is ExitCode.MODEL
+    message = f"{field} {source}: {why}"
+    problem = Problem(
+        code="missing_model" if model else "missing_file", severity="error", message=message
+    )
+    reason = "ModelMissing" if model else "DataMissing"
+    return TrainerError(code, reason, message, problems=(problem,))

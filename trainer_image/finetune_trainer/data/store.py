@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, overload
 import pyarrow as pa
 from pydantic import ValidationError
 
-from finetune_trainer.contract import DataSummary, ExitCode, FileEntry, LenientWire
+from finetune_trainer.contract import DataSummary, ExitCode, FileEntry, LenientWire, Problem
 from finetune_trainer.errors import TrainerError
 
 IGNORED: Final = -100  # label of a token that is not learned
@@ -59,7 +59,7 @@ class TokenisedData:
 
     pad_token_id pads and is masked by length, never by value: it may equal end-of-sequence.
     end_of_turn_id ends every learned turn; None when the chat template has no such token.
-    date is what templates were told is today, ISO 8601.
+    date is what templates were told is today, ISO 8601. problems = the warnings found on the way.
     """
 
     train: Sequence[Example]
@@ -70,6 +70,7 @@ class TokenisedData:
     fingerprint: str
     date: str
     summary: DataSummary
+    problems: tuple[Problem, ...] = ()
 
 
 class StoredSummary(LenientWire):
@@ -82,6 +83,7 @@ class StoredSummary(LenientWire):
     template_sha256: str
     date: str
     summary: DataSummary
+    problems: tuple[Problem, ...] = ()
     files: dict[str, FileEntry]
 
 
@@ -144,6 +146,7 @@ def load(folder: Path) -> TokenisedData:
         fingerprint=stored.fingerprint,
         date=stored.date,
         summary=stored.summary,
+        problems=stored.problems,
     )
 
 
@@ -168,6 +171,7 @@ def _write_files(folder: Path, data: TokenisedData) -> None:
         template_sha256=data.template_sha256,
         date=data.date,
         summary=data.summary,
+        problems=data.problems,
         files=files,
     )
     (folder / SUMMARY_FILE).write_text(stored.to_json(indent=2) + "\n", encoding="utf-8")
