@@ -11,7 +11,6 @@ import http.client
 import json
 import ssl
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from dev.cluster.errors import NotReady
 
 Object = dict[str, Any]
+_SECONDS = 30
 
 
 class ApiError(NotReady):
@@ -49,7 +49,9 @@ class Api:
         self, verb: str, path: str, body: Object | None = None, *, content_type: str = ""
     ) -> Any:
         """Send one request; returns the decoded JSON, or text where the answer is none."""
-        connection = self._connect(seconds=30)
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, context=self._tls, timeout=_SECONDS
+        )
         try:
             data, status = self._exchange(connection, verb, path, body, content_type)
         finally:
@@ -79,6 +81,16 @@ class Api:
         """All objects of a list, unpaged: a local cluster is small."""
         return list(self.get(path)["items"])
 
+    def create(self, path: str, body: Object) -> bool:
+        """POST; False when an object of that name is there already."""
+        try:
+            self.request("POST", path, body)
+        except ApiError as error:
+            if error.code == 409:
+                return False
+            raise
+        return True
+
     def apply(self, path: str, body: Object) -> Object:
         """Server-side apply, so that a second ``up`` changes nothing."""
         query = "?fieldManager=dev-cluster&force=true"
@@ -88,26 +100,7 @@ class Api:
 
     def merge(self, path: str, body: Object) -> Object:
         """JSON merge patch."""
-        return dict(
-            self.request("PATCH", path, body, content_type="application/merge-patch+json")
-        )
-
-    def watch(self, path: str, *, seconds: int) -> Iterator[Object]:
-        """Events of a list, for at most ``seconds``; ends silently when the server closes."""
-        connection = self._connect(seconds=seconds + 10)
-        try:
-            query = f"?watch=true&timeoutSeconds={seconds}"
-            connection.request("GET", path + query, headers=self._headers)
-            response = connection.getresponse()
-            for line in response:
-                yield json.loads(line)
-        finally:
-            connection.close()
-
-    def _connect(self, *, seconds: float) -> http.client.HTTPSConnection:
-        return http.client.HTTPSConnection(
-            self._host, self._port, context=self._tls, timeout=seconds
-        )
+        return dict(self.request("PATCH", path, body, content_type="application/merge-patch+json"))
 
     def _exchange(
         self,
@@ -125,7 +118,7 @@ class Api:
 
 
 def _load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """ssl only reads certificates from files, so they lie in one for a moment."""
+    """Ssl only reads certificates from files, so they lie in one for a moment."""
     with tempfile.NamedTemporaryFile(suffix=".pem") as file:
         file.write(base64.b64decode(certificate) + base64.b64decode(key))
         file.flush()

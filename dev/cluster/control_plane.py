@@ -92,10 +92,8 @@ class EnvTest:
     def service_account_token(self, namespace: str, name: str, *, seconds: int = 86400) -> str:
         """A token for a service account, which is created when missing (its namespace too)."""
         api, accounts = self.api, f"/api/v1/namespaces/{namespace}/serviceaccounts"
-        if not api.exists(f"/api/v1/namespaces/{namespace}"):
-            api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        if not api.exists(f"{accounts}/{name}"):
-            api.request("POST", accounts, {"metadata": {"name": name}})
+        api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+        api.create(accounts, {"metadata": {"name": name}})
         body = {"spec": {"expirationSeconds": seconds}}
         return str(api.request("POST", f"{accounts}/{name}/token", body)["status"]["token"])
 
