@@ -1,0 +1,1 @@
+"""What makes decisions happen: queue, reconciler, executor, sweeps and scrapes."""

@@ -1,0 +1,163 @@
+"""Rank 0's `/status`, pulled: how far a run is, without giving trainers any right in the API.
+
+One small task per training run. All runs together are looked at no more than 20 times a second, so
+many jobs are looked at less often each. What a look finds is kept at once; it is *published*,
+which costs a status write, at most once per job and `publish_seconds`. A run that does not answer
+is never taken for failed: the trainer's own launcher declares hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import aiohttp
+from pydantic import ValidationError
+
+from finetune_operator.runtime.queue import Key
+from finetune_trainer.contract import STATUS_PORT, Progress
+
+LOOKS_PER_SECOND: Final = 20.0  # over all jobs
+TIMEOUT_SECONDS: Final = 3.0
+LONGEST_ANSWER_BYTES: Final = 64 * 1024
+
+Result = Literal["ok", "unreachable", "invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A training run to follow: attempt `attempt` of job `uid`, rank 0 at `address`."""
+
+    key: Key
+    uid: str
+    attempt: int
+    address: str
+
+
+@dataclass(slots=True)
+class _Followed:
+    run: Run
+    task: asyncio.Task[None] | None = None
+    newest: Progress | None = None
+    published: Progress | None = None
+    published_at: float = float("-inf")
+
+
+class ProgressBoard:
+    """Follows runs and remembers the newest `Progress` of each."""
+
+    def __init__(
+        self,
+        *,
+        look_seconds: float,
+        publish_seconds: float,
+        publish: Callable[[Key], None],
+        count: Callable[[Result], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._look_seconds = look_seconds
+        self._publish_seconds = publish_seconds
+        self._publish = publish
+        self._count = count
+        self._clock = clock
+        self._followed: dict[str, _Followed] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    def follow(self, run: Run) -> None:
+        """Look at this run from now on; the same run again changes nothing."""
+        known = self._followed.get(run.uid)
+        if known is not None and known.run == run and known.task is not None:
+            return
+        followed = _Followed(run)
+        if known is not None:
+            self._stop(known)
+            if known.run.attempt == run.attempt:  # rank 0 moved: what it said still counts
+                followed.newest, followed.published = known.newest, known.published
+                followed.published_at = known.published_at
+        followed.task = asyncio.create_task(self._look_for_ever(followed))
+        self._followed[run.uid] = followed
+
+    def rest(self, uid: str) -> None:
+        """Stop looking at the job's run, keep what is known."""
+        followed = self._followed.get(uid)
+        if followed is not None:
+            self._stop(followed)
+
+    def forget(self, uid: str) -> None:
+        """The job is finished or gone."""
+        self.rest(uid)
+        self._followed.pop(uid, None)
+
+    def newest(self, uid: str, attempt: int) -> Progress | None:
+        """The last answer of that attempt, for a run that ended."""
+        followed = self._of(uid, attempt)
+        return followed.newest if followed else None
+
+    def published(self, uid: str, attempt: int) -> Progress | None:
+        """The last published answer of that attempt, for a run that goes on."""
+        followed = self._of(uid, attempt)
+        return followed.published if followed else None
+
+    async def close(self) -> None:
+        """Stop everything."""
+        for followed in self._followed.values():
+            self._stop(followed)
+        self._followed.clear()
+        if self._session is not None:
+            await self._session.close()
+
+    def _of(self, uid: str, attempt: int) -> _Followed | None:
+        followed = self._followed.get(uid)
+        return followed if followed is not None and followed.run.attempt == attempt else None
+
+    @staticmethod
+    def _stop(followed: _Followed) -> None:
+        if followed.task is not None:
+            followed.task.cancel()
+            followed.task = None
+
+    async def _look_for_ever(self, followed: _Followed) -> None:
+        while True:
+            progress = await self._look(followed.run)
+            if progress is not None:
+                self._keep(followed, progress)
+            pause = max(self._look_seconds, len(self._followed) / LOOKS_PER_SECOND)
+            await asyncio.sleep(pause * random.uniform(0.9, 1.1))
+
+    def _keep(self, followed: _Followed, progress: Progress) -> None:
+        followed.newest = progress
+        due = followed.published_at + self._publish_seconds
+        if progress != followed.published and self._clock() >= due:
+            followed.published = progress
+            followed.published_at = self._clock()
+            self._publish(followed.run.key)
+
+    async def _look(self, run: Run) -> Progress | None:
+        try:
+            progress = parse_progress(await self._fetch(run.address), run)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self._count("unreachable")
+            return None
+        self._count("ok" if progress is not None else "invalid")
+        return progress
+
+    async def _fetch(self, address: str) -> bytes:
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+            self._session = aiohttp.ClientSession(timeout=timeout, raise_for_status=True)
+        host = f"[{address}]" if ":" in address else address
+        url = f"http://{host}:{STATUS_PORT}/status"
+        async with self._session.get(url, allow_redirects=False) as answer:
+            return await answer.content.read(LONGEST_ANSWER_BYTES)
+
+
+def parse_progress(answer: bytes, run: Run) -> Progress | None:
+    """Read an answer; None when it is malformed or another run's (pod addresses are reused)."""
+    try:
+        progress = Progress.from_json(answer)
+    except ValidationError:
+        return None
+    return progress if (progress.uid, progress.attempt) == (run.uid, run.attempt) else None
