@@ -15,6 +15,7 @@ from pathlib import Path
 from dev.cluster import binaries, cluster, existing, images, storage
 from dev.cluster.api import Api
 from dev.cluster.errors import ClusterError
+from dev.cluster.paths import BINARIES
 from dev.cluster.settings import Settings, data_folder
 from dev.cluster.slots import find
 
@@ -113,7 +114,7 @@ def _env(options: argparse.Namespace) -> int:
         return existing.env()
     settings = _running(options.name)
     print(f"export KUBECONFIG={settings.kubeconfig}")
-    print(f'export PATH="{binaries.BINARIES}:$PATH"')
+    print(f'export PATH="{BINARIES}:$PATH"')
     print(f"export REGISTRY={settings.registry}")
     return 0
 

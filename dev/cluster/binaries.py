@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dev.cluster.errors import ClusterError
 from dev.cluster.paths import BINARIES, GO_MODULES
-from dev.cluster.shell import locked, run
+from dev.cluster.shell import Argument, locked, run
 from dev.cluster.toolchain import go
 
 KUBERNETES_VERSION = "1.34.4"
@@ -95,7 +95,7 @@ def _ensure(name: str) -> None:
 def _build(binary: Binary, target: Path) -> None:
     """Compile beside the target and rename: a program that is running keeps its old file."""
     fresh = target.with_name(f".{target.name}.new")
-    command = [go(), "build", "-trimpath", "-buildvcs=false"]
+    command: list[Argument] = [go(), "build", "-trimpath", "-buildvcs=false"]
     linker = ["-ldflags", f"-s -w {binary.linker}".strip()]
     run(
         [*command, *linker, "-o", fresh, binary.package],

@@ -20,7 +20,7 @@ from dev.cluster import (
     slots,
     storage,
 )
-from dev.cluster.api import Api
+from dev.cluster.api import Api, Object
 from dev.cluster.errors import ClusterError
 from dev.cluster.processes import Processes
 from dev.cluster.settings import Settings, data_folder
@@ -213,17 +213,15 @@ def _wait_for_nodes(settings: Settings, processes: Processes, api: Api) -> None:
 
 def _component(processes: Processes, name: str) -> Component:
     identity = processes.identity(name)
-    alive = identity is not None and identity.alive
+    alive = identity is not None and identity.alive()
     return Component(name, identity.pid if identity else 0, alive)
 
 
-def _node_line(one: dict[str, object]) -> str:
+def _node_line(one: Object) -> str:
     """``node-1 Ready v1.34.4 10.88.0.11``."""
-    state: dict[str, object] = one["status"]  # type: ignore[assignment]
-    conditions: list[dict[str, str]] = state.get("conditions", [])  # type: ignore[assignment]
+    state = one["status"]
+    conditions = state.get("conditions", [])
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    info: dict[str, str] = state["nodeInfo"]  # type: ignore[assignment]
-    addresses: list[dict[str, str]] = state["addresses"]  # type: ignore[assignment]
-    name = one["metadata"]["name"]  # type: ignore[index]
-    words = (name, "Ready" if ready else "NotReady", info["kubeletVersion"])
-    return " ".join((*words, addresses[0]["address"]))
+    words = [one["metadata"]["name"], "Ready" if ready else "NotReady"]
+    words += [state["nodeInfo"]["kubeletVersion"], state["addresses"][0]["address"]]
+    return " ".join(words)

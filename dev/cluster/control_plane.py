@@ -82,8 +82,8 @@ class EnvTest:
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl as administrator; raises ClusterError with its message."""
-        command = [binaries.path("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
-        return output(command, stdin=stdin)
+        kubectl = [str(binaries.path("kubectl")), f"--kubeconfig={self.kubeconfig}"]
+        return output([*kubectl, *arguments], stdin=stdin)
 
     def user_kubeconfig(self, user: str, groups: Sequence[str] = ()) -> Path:
         """A kubeconfig with a certificate for any user and groups; RBAC decides what it may."""

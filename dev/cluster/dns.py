@@ -11,7 +11,7 @@ from dev.cluster.api import Api
 from dev.cluster.errors import NotReady
 from dev.cluster.processes import Processes
 from dev.cluster.settings import CLUSTER_DOMAIN, Settings
-from dev.cluster.shell import wait_until
+from dev.cluster.shell import wait_until, write
 
 _NAME = "system:coredns"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -22,7 +22,7 @@ def start(settings: Settings, processes: Processes, api: Api) -> None:
     kubeconfig = components.role(settings.control_plane, "coredns", user=_NAME)
     _grant(api)
     corefile = settings.data / "Corefile"
-    corefile.write_text(corefile_text(settings, kubeconfig))
+    write(corefile, corefile_text(settings, kubeconfig))
     processes.start("coredns", [binaries.path("coredns"), "-conf", corefile])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dev.cluster import binaries
 from dev.cluster.errors import ClusterError
+from dev.cluster.paths import BINARIES
 
 
 def wanted() -> bool:
@@ -28,7 +29,7 @@ def env() -> int:
     """Shell lines that name the kubeconfig in use."""
     default = Path.home() / ".kube" / "config"
     print(f"export KUBECONFIG={os.environ.get('KUBECONFIG', default)}")
-    print(f'export PATH="$PATH:{binaries.BINARIES}"')
+    print(f'export PATH="$PATH:{BINARIES}"')
     return 0
 
 

@@ -61,7 +61,7 @@ def require_port_free(address: str, port: int) -> None:
 
 
 def install(programs: dict[str, str]) -> None:
-    """Install with apt what is missing, once at a time; raises ClusterError where there is no apt."""
+    """Install with apt what is missing, one caller at a time; raises ClusterError without apt."""
     with locked(_LOCK):
         packages = {package for program, package in programs.items() if not _which(program)}
         if programs is CLUSTER_PROGRAMS and not _cni_folder():

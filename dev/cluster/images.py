@@ -116,17 +116,13 @@ def _stored(name: str) -> bool:
 
 
 def _buildah(arguments: list[str]) -> str:
-    """Run buildah, once more after its known flake; its progress goes to stderr.
-
-    Raises ClusterError with the end of what it said.
-    """
+    """Run buildah, once more after its known flake; raises ClusterError with its last words."""
     said = ""
     for _ in range(2):
         result = subprocess.run(
             ["buildah", *arguments],
             env={**os.environ, **_ENVIRONMENT},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
         )

@@ -12,7 +12,7 @@ from dev.cluster import binaries, busybox, cgroups, components, host
 from dev.cluster.pki import Authority
 from dev.cluster.processes import Processes
 from dev.cluster.settings import CLUSTER_DOMAIN, Node, Settings
-from dev.cluster.shell import run, wait_until
+from dev.cluster.shell import run, wait_until, write
 
 _CONTAINERD_NAMESPACE = "k8s.io"
 
@@ -76,16 +76,16 @@ def _write_files(settings: Settings, node: Node) -> None:
     """Everything the three programs read; the same settings write the same bytes."""
     for folder in (node.folder, node.runtime, node.kubelet_root, node.folder / "cni"):
         folder.mkdir(parents=True, exist_ok=True)
-    (node.folder / "containerd.toml").write_text(containerd_config(settings, node))
-    (node.folder / "resolv.conf").write_text(f"nameserver {settings.gateway}\n")
+    write(node.folder / "containerd.toml", containerd_config(settings, node))
+    write(node.folder / "resolv.conf", f"nameserver {settings.gateway}\n")
     _write_json(node.folder / "cni" / "10-pods.conflist", cni_config(node))
     _write_json(node.folder / "kubelet.json", kubelet_config(settings, node))
     _write_json(node.folder / "kube-proxy.json", proxy_config(settings, node))
     mirror = node.folder / "certs.d" / settings.registry
-    mirror.mkdir(parents=True, exist_ok=True)
-    (mirror / "hosts.toml").write_text(
+    write(
+        mirror / "hosts.toml",
         f'server = "http://{settings.registry}"\n[host."http://{settings.registry}"]\n'
-        '  capabilities = ["pull", "resolve"]\n'
+        '  capabilities = ["pull", "resolve"]\n',
     )
     _write_credentials(settings, node)
 
@@ -194,6 +194,7 @@ def proxy_config(settings: Settings, node: Node) -> dict[str, object]:
         "mode": "iptables",
         "clusterCIDR": settings.pod_network,
         "hostnameOverride": node.name,
+        "nodePortAddresses": ["primary"],
         "conntrack": {"maxPerCore": 0, "min": 0},
     }
 
@@ -204,4 +205,4 @@ def node_cgroups(settings: Settings) -> None:
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:
-    path.write_text(json.dumps(content, indent=1))
+    write(path, json.dumps(content, indent=1))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.cluster.shell import run
+from dev.cluster.shell import Argument, run, write
 
 _DAYS = "3650"
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -72,9 +72,9 @@ class Authority:
         extensions.write_text(_extensions(hosts))
         new = ["openssl", "req", "-new", *_CURVE, "-subj", subject]
         run([*new, "-keyout", pair.key, "-out", request])
-        sign = ["openssl", "x509", "-req", "-in", request, "-days", _DAYS, "-extfile", extensions]
-        authority = ["-CA", self.certificate, "-CAkey", self.key, "-CAcreateserial"]
-        run([*sign, *authority, "-out", pair.certificate])
+        sign: list[Argument] = ["openssl", "x509", "-req", "-in", request, "-days", _DAYS]
+        sign += ["-CA", self.certificate, "-CAkey", self.key, "-CAcreateserial"]
+        run([*sign, "-extfile", extensions, "-out", pair.certificate])
         request.unlink()
         extensions.unlink()
         return pair
@@ -106,9 +106,7 @@ def write_kubeconfig(path: Path, *, server: str, authority: Path, user: dict[str
         "contexts": [{"name": "local", "context": {"cluster": "local", "user": "user"}}],
         "current-context": "local",
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(content, indent=1))
+    write(path, json.dumps(content, indent=1), mode=0o600)
     return path
 
 

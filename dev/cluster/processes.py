@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dev.cluster.errors import ClusterError
-from dev.cluster.shell import Argument, pause
+from dev.cluster.shell import Argument, pause, write
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LOG_TAIL = 1500
@@ -31,7 +31,6 @@ class Identity:
     started: int
     boot: str
 
-    @property
     def alive(self) -> bool:
         """Whether exactly this process still runs; a zombie has ended."""
         return self.boot == boot_id() and start_ticks(self.pid) == self.started
@@ -68,15 +67,15 @@ def stop_identity(identity: Identity, *, seconds: float = 10.0) -> None:
         return
     try:
         # From here on the handle is that process or nothing: compare identities only now.
-        if not identity.alive:
+        if not identity.alive():
             return
         signal.pidfd_send_signal(handle, signal.SIGTERM)
         for _ in range(int(seconds / 0.05)):
-            if not identity.alive:
+            if not identity.alive():
                 return
             pause(0.05)
         signal.pidfd_send_signal(handle, signal.SIGKILL)
-        while identity.alive:
+        while identity.alive():
             pause(0.02)
     except ProcessLookupError:
         return
@@ -117,7 +116,7 @@ class Processes:
     def alive(self, name: str) -> bool:
         """Whether the program started under this name still runs."""
         identity = self.identity(name)
-        return identity is not None and identity.alive
+        return identity is not None and identity.alive()
 
     def start(
         self,
@@ -183,6 +182,4 @@ class Processes:
 
     def _write(self, name: str, identity: Identity) -> None:
         path = self._pids / f"{name}.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(identity)))
-        temporary.replace(path)
+        write(path, json.dumps(asdict(identity)))

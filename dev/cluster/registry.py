@@ -8,13 +8,13 @@ from pathlib import Path
 
 from dev.cluster.processes import Processes
 from dev.cluster.settings import Settings
-from dev.cluster.shell import wait_until
+from dev.cluster.shell import wait_until, write
 
 
 def start(settings: Settings, processes: Processes) -> None:
     """Start the registry unless it runs and wait for its first answer."""
     config = settings.data / "registry.json"
-    config.write_text(json.dumps(config_content(settings)))
+    write(config, json.dumps(config_content(settings)))
     processes.start("registry", ["docker-registry", "serve", config])
 
     def ready() -> bool:

