@@ -1,0 +1,124 @@
+"""Answers of rank 0 are kept at once, published rarely, and never mistaken for another run's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from finetune_operator.runtime.progress import ProgressBoard, Run, parse_progress
+from finetune_operator.runtime.queue import Key
+from finetune_trainer.contract import STATUS_PORT, Progress
+from tests.virtual_time import VirtualTime
+
+KEY = Key("team", "tune")
+
+
+def said(step: int, *, uid: str = "u", attempt: int = 1) -> Progress:
+    return Progress(uid=uid, attempt=attempt, step=step, total_steps=10)
+
+
+def run(attempt: int = 1, address: str = "127.0.7.1") -> Run:
+    return Run(KEY, "u", attempt, address)
+
+
+@pytest.mark.parametrize(
+    ("answer", "accepted"),
+    [
+        (said(1).to_json(), True),
+        (said(1, uid="another job's").to_json(), False),
+        (said(1, attempt=2).to_json(), False),
+        ("{}", False),
+        ("<html>", False),
+        (said(1).to_json()[:-1] + ', "future": 1}', True),
+    ],
+    ids=["ours", "other job", "other attempt", "empty", "not JSON", "newer trainer"],
+)
+def test_only_an_answer_of_this_very_run_counts(answer: str, accepted: bool) -> None:
+    assert (parse_progress(answer.encode(), run()) is not None) is accepted
+
+
+class Rank0:
+    """A trainer's /status on a loopback address of its own."""
+
+    def __init__(self) -> None:
+        self.progress = said(0)
+        self.looks = 0
+        self._looked = asyncio.Event()
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.looks += 1
+        self._looked.set()
+        return web.Response(text=self.progress.to_json())
+
+    async def next_look_ends(self) -> None:
+        for _ in range(2):  # the second look starts after the first one's answer was taken
+            self._looked.clear()
+            await asyncio.wait_for(self._looked.wait(), 10)
+
+
+@asynccontextmanager
+async def serving(address: str) -> AsyncIterator[Rank0]:
+    rank0 = Rank0()
+    app = web.Application()
+    app.router.add_get("/status", rank0.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, host=address, port=STATUS_PORT).start()
+    try:
+        yield rank0
+    finally:
+        await runner.cleanup()
+
+
+class Board:
+    """A board that looks all the time and whose publishing clock stands still."""
+
+    def __init__(self) -> None:
+        self.time = VirtualTime()
+        self.published: list[Key] = []
+        self.silent = asyncio.Event()
+        self.board = ProgressBoard(
+            look_seconds=0.001,
+            publish_seconds=30,
+            publish=self.published.append,
+            count=lambda result: self.silent.set() if result == "unreachable" else None,
+            clock=self.time.time,
+        )
+
+
+async def test_every_answer_is_kept_and_published_at_most_once_per_interval() -> None:
+    setup = Board()
+    async with serving("127.0.7.1") as rank0:
+        setup.board.follow(run())
+        for step, advance, newest, published in (
+            (1, 0, 1, 1),
+            (2, 29, 2, 1),
+            (3, 1, 3, 3),
+        ):
+            setup.time.advance(advance)
+            rank0.progress = said(step)
+            await rank0.next_look_ends()
+            assert setup.board.newest("u", 1) == said(newest)
+            assert setup.board.published("u", 1) == said(published)
+        assert setup.published == [KEY, KEY]
+        await setup.board.close()
+
+
+async def test_a_run_that_falls_silent_keeps_what_it_said() -> None:
+    setup = Board()
+    async with serving("127.0.7.2") as rank0:
+        rank0.progress = said(4)
+        setup.board.follow(run(address="127.0.7.2"))
+        await rank0.next_look_ends()
+    await asyncio.wait_for(setup.silent.wait(), 10)
+    assert setup.board.newest("u", 1) == said(4)
+    assert setup.board.newest("u", 2) is None, "of another attempt nothing is known"
+    setup.board.rest("u")
+    assert setup.board.newest("u", 1) == said(4)
+    setup.board.forget("u")
+    assert setup.board.newest("u", 1) is None
+    await setup.board.close()
