@@ -145,7 +145,7 @@ def _judge_amount(train: list[Example], dropped: Counter[str], findings: Finding
     elif len(train) < FEW_EXAMPLES:
         findings.add_problem(
             "too_few_examples",
-            f"{len(train)} rows to train on: below {FEW_EXAMPLES} little more than style is learned",
+            f"only {len(train)} rows to train on; at least {FEW_EXAMPLES} are advisable",
         )
 
 

@@ -6,6 +6,7 @@ source may never reach outside the folder it names: claims of other people are m
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -41,17 +42,17 @@ def resolve(source: str, sources_root: str) -> Path:
     return path
 
 
-def data_file(source: str, sources_root: str, *, field: str = "dataset.source") -> Path:
-    """The data file that `source` names.
+def data_file(source: str, sources_root: str) -> Path:
+    """The file with the training data.
 
     Raises TrainerError (10) for a malformed source, (11, DataMissing) when no file is there.
     """
-    path = resolve(source, sources_root)
-    if path.is_dir():
-        raise _missing(ExitCode.DATA_UNREADABLE, field, source, f"{path} is a folder, not a file")
-    if not path.is_file():
-        raise _missing(ExitCode.DATA_UNREADABLE, field, source, _nearest(path))
-    return path
+    return _readable_file("dataset.source", source, sources_root)
+
+
+def evaluation_file(source: str, sources_root: str) -> Path:
+    """The file with the evaluation data; raises what `data_file` raises."""
+    return _readable_file("dataset.evalSource", source, sources_root)
 
 
 def model_folder(source: str, sources_root: str) -> Path:
@@ -61,9 +62,20 @@ def model_folder(source: str, sources_root: str) -> Path:
     """
     path = resolve(source, sources_root)
     if not path.is_dir():
-        raise _missing(ExitCode.MODEL, "model.source", source, _nearest(path))
+        raise _missing(ExitCode.MODEL, "model.source", source, why=_nearest(path))
     if not (path / "config.json").is_file():
-        raise _missing(ExitCode.MODEL, "model.source", source, f"{path} has no config.json")
+        raise _missing(ExitCode.MODEL, "model.source", source, why=f"{path} has no config.json")
+    return path
+
+
+def _readable_file(field: str, source: str, sources_root: str) -> Path:
+    path, code = resolve(source, sources_root), ExitCode.DATA_UNREADABLE
+    if path.is_dir():
+        raise _missing(code, field, source, why=f"{path} is a folder, not a file")
+    if not path.is_file():
+        raise _missing(code, field, source, why=_nearest(path))
+    if not os.access(path, os.R_OK):
+        raise _missing(code, field, source, why=f"{path} may not be read by user {os.getuid()}")
     return path
 
 
@@ -80,7 +92,7 @@ def _bad(source: str, why: str) -> TrainerError:
     return TrainerError(ExitCode.BAD_CONFIG, "BadSource", message, problems=(problem,))
 
 
-def _missing(code: ExitCode, field: str, source: str, why: str) -> TrainerError:
+def _missing(code: ExitCode, field: str, source: str, *, why: str) -> TrainerError:
     model = code is ExitCode.MODEL
     message = f"{field} {source}: {why}"
     problem = Problem(
