@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from dev.cluster.processes import identify
@@ -31,8 +31,12 @@ def hierarchies() -> list[Path]:
     """The mounted trees: one with version 2, one for each controller with version 1."""
     if version() == 2:
         return [_ROOT]
+    return _mounted("cgroup")
+
+
+def _mounted(*kinds: str) -> list[Path]:
     lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return [Path(mount) for _, mount, kind, *_ in lines if kind == "cgroup"]
+    return [Path(mount) for _, mount, kind, *_ in lines if kind in kinds]
 
 
 def _tracking() -> Path:
@@ -69,6 +73,11 @@ def members(key: str) -> list[int]:
     return sorted(set(found))
 
 
+def exists(key: str) -> bool:
+    """Whether the cluster has a tree."""
+    return (_tracking() / key).exists()
+
+
 def kill(key: str, *, seconds: float = 10.0) -> None:
     """SIGKILL every process of the cluster, again until none is left or time is up."""
     for _ in range(int(seconds / 0.1)):
@@ -82,20 +91,16 @@ def kill(key: str, *, seconds: float = 10.0) -> None:
 
 
 def remove(key: str) -> None:
-    """Remove the cluster's tree from every hierarchy; its processes must have ended."""
-    for hierarchy in hierarchies():
+    """Remove the cluster's tree from every hierarchy; its processes must have ended.
+
+    Version 1 machines often mount an idle version 2 tree too, which runc uses as well.
+    """
+    for hierarchy in _mounted("cgroup", "cgroup2"):
         top = hierarchy / key
         for _ in range(20):
             if not _remove_tree(top):
                 break
             pause(0.1)
-
-
-def leftover_keys(prefix: str) -> Iterator[str]:
-    """Cgroups of clusters on this machine, living or not."""
-    for path in _tracking().glob(f"{prefix}*"):
-        if path.is_dir():
-            yield path.name
 
 
 def _remove_tree(top: Path) -> bool:

@@ -67,8 +67,7 @@ def up(wish: Wish, say: Say) -> Settings:
             )
         processes = programs_of(settings)
         if not any(processes.alive(name) for name in processes.names()):
-            _forget(settings)
-            _require_ports(settings)
+            _prepare(settings)
         _start(settings, processes, say)
     return settings
 
@@ -169,10 +168,16 @@ def programs_of(settings: Settings) -> Processes:
     return Processes(settings.data, cgroup_procs=[cgroups.procs_file(settings.key)])
 
 
-def _forget(settings: Settings) -> None:
-    """Remove what an earlier life of this cluster left in its folder, all but images."""
+def _prepare(settings: Settings) -> None:
+    """An empty folder (all but images), a network, and free ports on it for every program."""
     host.unmount_below([settings.data])
     _remove_files(settings.data, keep=_KEPT)
+    network.create(settings)
+    try:
+        _require_ports(settings)
+    except ClusterError:
+        slots.release(settings)
+        raise
 
 
 def _remove_files(data: Path, *, keep: tuple[str, ...]) -> None:
@@ -194,8 +199,7 @@ def _require_ports(settings: Settings) -> None:
     for port in (ports.etcd, ports.etcd_peer, ports.controller_manager, ports.scheduler):
         host.require_port_free("127.0.0.1", port)
     for port in (ports.apiserver, int(settings.registry.rpartition(":")[2]), 53):
-        # The bridge does not exist yet; whoever listens on all addresses has its ports too.
-        host.require_port_free("0.0.0.0", port)
+        host.require_port_free(settings.gateway, port)
 
 
 def _wait_for_nodes(settings: Settings, processes: Processes, api: Api) -> None:

@@ -55,7 +55,7 @@ def require_port_free(address: str, port: int) -> None:
             probe.bind((address, port))
         except OSError as error:
             raise ClusterError(
-                f"port {port} on {address} is taken by {_port_owner(port)}: stop it, "
+                f"port {port} on {address} is taken by {_port_owner(address, port)}: stop it, "
                 "or choose other ports with --port-base"
             ) from error
 
@@ -111,7 +111,8 @@ def _cni_folder() -> Path | None:
     return next((folder for folder in _CNI_FOLDERS if (folder / "ptp").exists()), None)
 
 
-def _port_owner(port: int) -> str:
-    """The listening process as ``ss`` shows it."""
-    lines = output(["ss", "-Hltnp", f"sport = :{port}"]).splitlines()
-    return lines[0].split()[-1] if lines else "another program"
+def _port_owner(address: str, port: int) -> str:
+    """The listening process as ``ss`` shows it: name and pid."""
+    fields = [line.split() for line in output(["ss", "-Hltnp", f"sport = :{port}"]).splitlines()]
+    places = (f"{address}:{port}", f"0.0.0.0:{port}", f"*:{port}")
+    return next((words[-1] for words in fields if words[3] in places), "another program")

@@ -46,8 +46,13 @@ def remove(key: str) -> None:
     _remove_rules(key)
 
 
+def exists(key: str) -> bool:
+    """Whether a slot's bridge is there."""
+    return _link_exists(key)
+
+
 def leftovers(key: str) -> list[str]:
-    """What a slot still has on the machine, for tests and for finding free slots."""
+    """What a slot still has on the machine, for tests."""
     found = [str(path) for path in Path("/run/netns").glob(f"{key}-*")]
     links = json.loads(output(["ip", "-json", "link", "show"]) or "[]")
     found += [one["ifname"] for one in links if one["ifname"].split("-")[0] == key]

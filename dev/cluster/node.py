@@ -78,7 +78,7 @@ def _write_files(settings: Settings, node: Node) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     write(node.folder / "containerd.toml", containerd_config(settings, node))
     write(node.folder / "resolv.conf", f"nameserver {settings.gateway}\n")
-    _write_json(node.folder / "cni" / "10-pods.conflist", cni_config(node))
+    _write_json(node.folder / "cni" / "10-pods.conflist", cni_config(settings, node))
     _write_json(node.folder / "kubelet.json", kubelet_config(settings, node))
     _write_json(node.folder / "kube-proxy.json", proxy_config(settings, node))
     mirror = node.folder / "certs.d" / settings.registry
@@ -131,7 +131,7 @@ state = "{node.runtime / "state"}"
 """
 
 
-def cni_config(node: Node) -> dict[str, object]:
+def cni_config(settings: Settings, node: Node) -> dict[str, object]:
     """Routed pods: every packet passes the namespace's iptables, replies to Services included."""
     address_management = {
         "type": "host-local",
@@ -143,7 +143,7 @@ def cni_config(node: Node) -> dict[str, object]:
         {"type": "ptp", "ipMasq": False, "ipam": address_management},
         {"type": "portmap", "capabilities": {"portMappings": True}},
     ]
-    return {"cniVersion": "0.4.0", "name": "pods", "plugins": plugins}
+    return {"cniVersion": "0.4.0", "name": settings.key, "plugins": plugins}
 
 
 def kubelet_config(settings: Settings, node: Node) -> dict[str, object]:

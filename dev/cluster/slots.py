@@ -28,6 +28,8 @@ from dev.cluster.settings import (
 )
 from dev.cluster.shell import locked, write
 
+_CNI_RESULTS = Path("/var/lib/cni/results")
+_LOG_LINKS = Path("/var/log/containers")
 _LOCK = MACHINE_FOLDER / ".lock"
 
 
@@ -92,10 +94,10 @@ def claim(name: str, *, nodes: int, port_base: int = 0, network_prefix: str = ""
             return own.settings()
         if own is not None:
             clean(own.slot, own)
+        clean_dead()
         for slot in range(SLOTS):
             if not _usable(slot, network_prefix):
                 continue
-            clean(slot, read(slot))
             wanted = derive(name, slot, nodes=nodes, port_base=port_base, network=network_prefix)
             _write(wanted)
             return wanted
@@ -106,6 +108,15 @@ def release(settings: Settings) -> None:
     """Remove everything a slot has on the machine, and its record."""
     with locked(_LOCK):
         clean(settings.slot, read(settings.slot))
+
+
+def clean_dead() -> None:
+    """Remove what dead clusters of any checkout left: their containers may still run, ownerless."""
+    for slot in range(SLOTS):
+        record = read(slot)
+        if record.alive if record is not None else not _has_traces(slot):
+            continue
+        clean(slot, record)
 
 
 def clean(slot: int, record: Record | None) -> None:
@@ -121,7 +132,17 @@ def clean(slot: int, record: Record | None) -> None:
     cgroups.remove(key)
     for folder in folders[:2]:
         shutil.rmtree(folder, ignore_errors=True)
+    _remove_traces(key)
     _path(slot).unlink(missing_ok=True)
+
+
+def _remove_traces(key: str) -> None:
+    """Small files in fixed places: CNI's results, kubelet's links to logs that are gone."""
+    for result in _CNI_RESULTS.glob(f"{key}-*"):
+        result.unlink(missing_ok=True)
+    for link in _LOG_LINKS.glob("*.log"):
+        if link.is_symlink() and not link.exists():
+            link.unlink()
 
 
 def _stop_programs(record: Record) -> None:
@@ -145,10 +166,15 @@ def _programs_alive(record: Record) -> bool:
     return any(processes.alive(name) for name in processes.names())
 
 
+def _has_traces(slot: int) -> bool:
+    """Whether a slot without a record was used since the machine started."""
+    key = slot_key(slot)
+    return cgroups.exists(key) or network.exists(key)
+
+
 def _usable(slot: int, network_prefix: str) -> bool:
-    """Whether nobody living has the slot and nobody else has its network."""
-    record = read(slot)
-    if record is not None and record.alive:
+    """Whether nobody has the slot and nobody else has its network."""
+    if read(slot) is not None:
         return False
     if network_prefix:
         return True
