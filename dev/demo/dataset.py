@@ -34,7 +34,7 @@ imaplib importlib.util inspect io ipaddress itertools json keyword linecache loc
 mailbox math mimetypes multiprocessing netrc operator os os.path pathlib pickle pkgutil platform
 plistlib pprint queue quopri random re reprlib sched secrets select selectors shelve shlex shutil
 signal smtplib socket socketserver sqlite3 ssl stat statistics string struct subprocess symtable
-sys tarfile tempfile textwrap threading time timeit tokenize traceback types typing unicodedata
+sys tarfile tempfile textwrap threading time timeit tokenize traceback types unicodedata
 unittest urllib.parse urllib.request uuid warnings wave weakref webbrowser xml.etree.ElementTree
 zipfile zlib
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from dev.cluster.errors import ClusterError
-from dev.demo.kube import Cluster
+from dev.demo.kube import Cluster, Object
 from dev.demo.paths import ROOT
 
 CHART: Final = ROOT / "charts" / "finetune-operator"
@@ -37,8 +37,14 @@ def start_cluster(name: str, *, namespace: str) -> Cluster:
     lines = _output(*cluster_command("env", name)).splitlines()
     exports = dict(line.removeprefix("export ").split("=", maxsplit=1) for line in lines)
     cluster = Cluster(Path(exports["KUBECONFIG"]), ROOT / ".cache" / "bin", namespace)
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    cluster.apply(restricted_namespace(namespace))
     return cluster
+
+
+def restricted_namespace(name: str) -> Object:
+    """A namespace where the API server refuses pods that ask for more than "restricted" allows."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 def stop_cluster(name: str) -> None:
