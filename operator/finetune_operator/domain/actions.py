@@ -10,9 +10,9 @@ the executor does:
 3. the events, best effort: one that is lost is not repeated;
 4. look again after `Plan.requeue_after` seconds (None: when something changes).
 
-Every action is idempotent. Creating what exists succeeds: the next observation sees whose it is, and
-an object of somebody else becomes condition Accepted=False, reason NameConflict. Deleting what is
-gone succeeds; deletions carry the uid as a precondition, and another uid means already gone.
+Every action is idempotent. Creating what exists succeeds: the next observation sees whose it is,
+and an object of somebody else becomes condition Accepted=False, reason NameConflict. Deleting what
+is gone succeeds; deletions carry the uid as a precondition, and another uid means already gone.
 """
 
 from __future__ import annotations
@@ -21,26 +21,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from finetune_operator.api.v1alpha1 import Phase
+
 
 class EventType(StrEnum):
     """Types of Kubernetes Events."""
 
     NORMAL = "Normal"
     WARNING = "Warning"
-
-
-class Phase(StrEnum):
-    """One-word summary of a job; derived from a decision, never read back."""
-
-    PENDING = "Pending"
-    PREFLIGHT = "Preflight"
-    QUEUED = "Queued"
-    STARTING = "Starting"
-    RUNNING = "Running"
-    RECOVERING = "Recovering"
-    SUSPENDED = "Suspended"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
 
 
 @dataclass(frozen=True, slots=True)

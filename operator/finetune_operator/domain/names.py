@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from finetune_operator.constants import (
     LABEL_ATTEMPT,
@@ -31,12 +30,6 @@ def preflight_job_name(identity: JobIdentity, number: int) -> str:
 def attempt_job_name(identity: JobIdentity, number: int) -> str:
     """`<name>-<uid5>-<n>`."""
     return f"{child_name(identity)}-{number}"
-
-
-def workspace_claim(identity: JobIdentity, resolved: Mapping[str, Any]) -> str:
-    """The claim of the workspace: the user's, or the one created under the job's child name."""
-    workspace = resolved.get("workspace") or {}
-    return str(workspace.get("claimName") or child_name(identity))
 
 
 def job_labels(identity: JobIdentity) -> dict[str, str]:

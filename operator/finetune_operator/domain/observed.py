@@ -3,10 +3,10 @@
 Contract with the gatherer. For one FineTuneJob it fetches, live and in this order:
 
 1. the FineTuneJob itself; its `status` is the only memory and the basis of every decision;
-2. what `wanted.wanted(...)` names for that status: the Job of the current run (preflight or attempt)
-   by name, the claims by name, the Service and NetworkPolicy by name while they may have to be
-   made. What does not exist is absent from the observation; a failed request aborts the pass
-   (absence must be known, never guessed);
+2. what `wanted.wanted(...)` names for that status: the Job of the current run (preflight or
+   attempt), the claims, the Service and the NetworkPolicy (these while they may have to be made).
+   What does not exist is absent from the observation; a failed request aborts the pass, because
+   absence must be known, never guessed;
 3. the pods that carry `Wanted.pod_labels`. Pods of the run that the watch saw end and that the list
    no longer holds are added with `gone=True`, because the Job controller deletes the other pods of
    a failed Job and with them their termination records;
@@ -30,12 +30,14 @@ from finetune_trainer.contract import JobIdentity, Progress, Termination
 class Site:
     """What the installation decides for all jobs.
 
-    `operator_namespace` is where the pods live that may read rank 0's port.
+    `operator_namespace` is where the pods live that may read rank 0's port. A running job is looked
+    at every `scrape_seconds` and its progress written at most once per `progress_seconds`.
     """
 
     trainer_image: str
     operator_namespace: str
-    image_pull_policy: str = "IfNotPresent"
+    scrape_seconds: float = 10.0
+    progress_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,13 @@ class JobView:
 class PodView:
     """A pod of the current run. `gone`: known from the watch only, no longer in the API.
 
-    `exit_code` and `termination` are those of the trainer container; `waiting` says why a container
-    or the scheduler keeps the pod from starting.
+    `job_uid` is the uid of the Job that made it. `exit_code` and `termination` are those of the
+    trainer container; `waiting` says why a container or the scheduler keeps the pod from starting.
     """
 
     name: str
     uid: str
+    job_uid: str = ""
     rank: int | None = None
     phase: str = "Pending"
     node: str = ""

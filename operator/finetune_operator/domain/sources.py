@@ -1,30 +1,49 @@
-"""The claims and config maps that a job's sources name.
+"""The claims and config maps that a job names.
 
-Grammar (enforced by the CRD): `pvc://<claim>/<path>`, `configmap://<name>/<key>`, `file:///<path>`.
+Grammar of sources (enforced by the CRD): `pvc://<claim>/<path>`, `configmap://<name>/<key>`,
+`file:///<path>`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Final
 
-CLAIM_SCHEME = "pvc://"
-CONFIG_MAP_SCHEME = "configmap://"
+from finetune_operator.api.v1alpha1 import FixedSpec
+from finetune_operator.domain.names import child_name
+from finetune_trainer.contract import JobIdentity
 
-
-def source_claims(sources: Iterable[str]) -> tuple[str, ...]:
-    """Names of the claims among `sources`, each once, in order."""
-    return _hosts(sources, CLAIM_SCHEME)
-
-
-def source_config_maps(sources: Iterable[str]) -> tuple[str, ...]:
-    """Names of the config maps among `sources`, each once, in order."""
-    return _hosts(sources, CONFIG_MAP_SCHEME)
+CLAIM_SCHEME: Final = "pvc://"
+CONFIG_MAP_SCHEME: Final = "configmap://"
 
 
-def _hosts(sources: Iterable[str], scheme: str) -> tuple[str, ...]:
-    hosts = (
-        source.removeprefix(scheme).partition("/")[0]
-        for source in sources
-        if source.startswith(scheme)
-    )
-    return tuple(dict.fromkeys(hosts))
+def workspace_claim(identity: JobIdentity, resolved: FixedSpec) -> str:
+    """The claim of the workspace: the user's, or the one created under the job's child name."""
+    return named_claim(resolved) or child_name(identity)
+
+
+def named_claim(resolved: FixedSpec) -> str | None:
+    """The user's claim for the workspace, None when the job creates one."""
+    return resolved.workspace.claim_name if resolved.workspace else None
+
+
+def source_claims(resolved: FixedSpec) -> dict[str, str]:
+    """Claim -> the first field that names it, in the order of the fields."""
+    return _hosts(resolved, CLAIM_SCHEME)
+
+
+def source_config_maps(resolved: FixedSpec) -> dict[str, str]:
+    """Config map -> the first field that names it, in the order of the fields."""
+    return _hosts(resolved, CONFIG_MAP_SCHEME)
+
+
+def _hosts(resolved: FixedSpec, scheme: str) -> dict[str, str]:
+    sources = {
+        "model.source": resolved.model.source,
+        "dataset.source": resolved.dataset.source,
+        "dataset.evalSource": resolved.dataset.eval_source or "",
+    }
+    found: dict[str, str] = {}
+    for field, source in sources.items():
+        if source.startswith(scheme):
+            found.setdefault(source.removeprefix(scheme).partition("/")[0], field)
+    return found

@@ -61,6 +61,7 @@ def pod_view(raw: Raw, *, gone: bool = False) -> PodView:
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
+        job_uid=_controller_uid(metadata),
         rank=_rank(metadata),
         phase=status.get("phase") or "Pending",
         node=(raw.get("spec") or {}).get("nodeName") or "",

@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_operator.domain.names import (
-    attempt_selector,
-    child_name,
-    preflight_selector,
-    workspace_claim,
-)
-from finetune_operator.domain.sources import source_claims
+from finetune_operator.api.v1alpha1 import FixedSpec
+from finetune_operator.domain.names import attempt_selector, child_name, preflight_selector
+from finetune_operator.domain.sources import source_claims, workspace_claim
 from finetune_trainer.contract import JobIdentity
 
 
@@ -34,8 +30,7 @@ class Wanted:
 def wanted(identity: JobIdentity, status: Mapping[str, Any]) -> Wanted:
     """What to fetch for a job with this status. Claims and children only until the run exists."""
     attempt = status.get("currentAttempt")
-    preflight = status.get("preflight")
-    run = attempt or preflight
+    run = attempt or status.get("preflight")
     if run is None:
         return Wanted()
     creating = not run.get("jobUID")
@@ -47,18 +42,13 @@ def wanted(identity: JobIdentity, status: Mapping[str, Any]) -> Wanted:
             if attempt
             else preflight_selector(identity, run["number"])
         ),
-        claims=_claims(identity, status.get("resolved") or {}) if creating else (),
+        claims=_claims(identity, status) if creating else (),
         service=shared if attempt else None,
         network_policy=shared,
         attempt=attempt["number"] if attempt else None,
     )
 
 
-def _claims(identity: JobIdentity, resolved: Mapping[str, Any]) -> tuple[str, ...]:
-    dataset = resolved.get("dataset") or {}
-    sources = (
-        (resolved.get("model") or {}).get("source", ""),
-        dataset.get("source", ""),
-        dataset.get("evalSource", ""),
-    )
-    return tuple(dict.fromkeys((workspace_claim(identity, resolved), *source_claims(sources))))
+def _claims(identity: JobIdentity, status: Mapping[str, Any]) -> tuple[str, ...]:
+    resolved = FixedSpec.model_validate(status["resolved"])
+    return tuple(dict.fromkeys((workspace_claim(identity, resolved), *source_claims(resolved))))

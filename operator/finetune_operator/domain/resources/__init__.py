@@ -1,0 +1,1 @@
+"""Builders of child objects: complete manifests, pure, one module per kind."""
