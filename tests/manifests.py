@@ -44,12 +44,22 @@ def changed(manifest: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return result
 
 
+def merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with every value of `top` laid over it, object by object."""
+    result = dict(base)
+    for key, value in top.items():
+        below = result.get(key)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
 def example(schema: Schema) -> Any:
     """A value that a structural schema admits, with every property set."""
     if "enum" in schema:
         return schema["enum"][-1]
     if schema.get("x-kubernetes-int-or-string"):
-        return schema.get("minimum", 1)
+        return schema.get("minimum", "1")
     match schema["type"]:
         case "object" if "properties" in schema:
             return {name: example(child) for name, child in schema["properties"].items()}
