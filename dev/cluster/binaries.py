@@ -1,13 +1,15 @@
 """Build the cluster's programs from the pinned Go modules into ``.cache/bin``.
 
 Each binary carries a stamp: the hash of its module's go.mod and go.sum and of the build flags. A
-binary with the right stamp is never built again; two callers never build the same one at once.
+binary with the right stamp is never built again; two callers never build the same one at once. What
+one checkout built, another one on the machine links to: Go's own cache keeps no linked programs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -21,6 +23,7 @@ from dev.cluster.toolchain import go
 
 KUBERNETES_VERSION = "1.34.4"
 HELM_VERSION = "4.3.1"
+_SHARED = Path.home() / ".cache" / "finetune-cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,29 @@ def _ensure(name: str) -> None:
     stamp = binary.stamp()
     if target.exists() and stamp_file.exists() and stamp_file.read_text() == stamp:
         return
-    started = time.monotonic()
-    print(f"building {name} ...", file=sys.stderr, flush=True)
-    _build(binary, target)
+    shared = _SHARED / f"{name}-{stamp}"
+    if shared.exists():
+        _link(shared, target)
+    else:
+        started = time.monotonic()
+        print(f"building {name} ...", file=sys.stderr, flush=True)
+        _build(binary, target)
+        print(f"built {name} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        for older in _SHARED.glob(f"{name}-{'?' * len(stamp)}"):
+            older.unlink()
+        _link(target, shared)
     stamp_file.write_text(stamp)
-    print(f"built {name} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under a second name, in one step; a copy where that is another file system."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        os.link(source, fresh)
+    except OSError:
+        shutil.copy2(source, fresh)
+    os.replace(fresh, target)
 
 
 def _build(binary: Binary, target: Path) -> None:
