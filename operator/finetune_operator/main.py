@@ -77,12 +77,15 @@ def build(settings: Settings, transport: AioTransport) -> Operator:
     metrics.workers.set(settings.workers)
     progress = ProgressBoard(
         look_seconds=settings.scrape_seconds,
-        publish_seconds=settings.progress_seconds,
-        publish=queue.add,
+        first_heard=queue.add,
         count=lambda result: metrics.scrapes.labels(result).inc(),
-        clock=time.monotonic,
     )
-    site = Site(settings.trainer_image, operator_namespace=settings.lease_namespace)
+    site = Site(
+        settings.trainer_image,
+        operator_namespace=settings.lease_namespace,
+        scrape_seconds=settings.scrape_seconds,
+        progress_seconds=settings.progress_seconds,
+    )
     reconciler = Reconciler(
         kube,
         gatherer=Gatherer(kube, site=site, pods=pods, progress=progress, now=utc_now),

@@ -23,6 +23,7 @@ from finetune_operator.kube import requests
 from finetune_operator.kube.errors import ApiError, Transient, Unauthorized
 from finetune_operator.kube.requests import Request, Resource, Response
 
+USER_AGENT: Final = "finetune-operator"
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
 ATTEMPTS: Final = 4  # sends per request while answers are transient
 FIRST_DELAY_SECONDS: Final = 0.1
@@ -196,7 +197,11 @@ class AioTransport:
 
     async def send(self, request: Request) -> Response:
         """See `Transport.send`."""
-        headers = {"Accept": requests.JSON, "Content-Type": request.content_type}
+        headers = {
+            "Accept": requests.JSON,
+            "Content-Type": request.content_type,
+            "User-Agent": USER_AGENT,
+        }
         for setting in (await self._configuration.auth_settings()).values():
             headers[setting["key"]] = setting["value"]
         try:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-from finetune_operator.domain.observed import ClaimView, JobView, Observation, PodView, Site
+from finetune_operator.domain.observed import ClaimView, Observation, PodView, Site
 from finetune_operator.domain.views import child_view, claim_view, job_view, pod_view
 from finetune_operator.domain.wanted import Wanted, wanted
 from finetune_operator.kube.client import Kube
@@ -18,9 +18,7 @@ from finetune_operator.kube.errors import NotFound
 from finetune_operator.kube.requests import CLAIMS, JOBS, NETWORK_POLICIES, PODS, SERVICES, Resource
 from finetune_operator.runtime.memory import PodMemory
 from finetune_operator.runtime.progress import ProgressBoard
-from finetune_trainer.contract import JobIdentity, Progress
-
-_ENDING: Final = frozenset({"Complete", "SuccessCriteriaMet", "Failed", "FailureTarget"})
+from finetune_trainer.contract import JobIdentity
 
 
 class Gatherer:
@@ -55,7 +53,6 @@ class Gatherer:
         service = await self._read(SERVICES, namespace, wish.service)
         policy = await self._read(NETWORK_POLICIES, namespace, wish.network_policy)
         pods = await self._list_pods(identity, wish)
-        view = job_view(job) if job else None
         return Observation(
             now=self._now(),
             identity=identity,
@@ -64,12 +61,12 @@ class Gatherer:
             status=status,
             site=self._site,
             deleting=bool(metadata.get("deletionTimestamp")),
-            job=view,
+            job=job_view(job) if job else None,
             pods=pods,
             claims=claims,
             service=child_view(service) if service else None,
             network_policy=child_view(policy) if policy else None,
-            progress=self._last_progress(identity.uid, wish, view),
+            progress=self._progress.newest(identity.uid, wish.attempt) if wish.attempt else None,
         )
 
     async def _read(
@@ -98,11 +95,3 @@ class Gatherer:
             known=(pod["metadata"]["uid"] for pod in live),
         )
         return (*map(pod_view, live), *(pod_view(pod, gone=True) for pod in gone))
-
-    def _last_progress(self, uid: str, wish: Wanted, job: JobView | None) -> Progress | None:
-        """What a running job published; of one that ended, the very last thing it said."""
-        if wish.attempt is None:
-            return None
-        ended = job is None or job.conditions & _ENDING
-        look = self._progress.newest if ended else self._progress.published
-        return look(uid, wish.attempt)

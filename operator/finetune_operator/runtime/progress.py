@@ -1,9 +1,9 @@
 """Rank 0's `/status`, pulled: how far a run is, without giving trainers any right in the API.
 
-One small task per training run. All runs together are looked at no more than 20 times a second, so
-many jobs are looked at less often each. What a look finds is kept at once; it is *published*,
-which costs a status write, at most once per job and `publish_seconds`. A run that does not answer
-is never taken for failed: the trainer's own launcher declares hangs.
+One small task per training run, so that a run that does not answer holds up nobody. All runs
+together are looked at no more than 20 times a second, so many jobs are looked at less often each.
+Silence is never taken for failure: the trainer's own launcher declares hangs. When an answer is
+worth a status write is decided where everything is decided.
 """
 
 from __future__ import annotations
@@ -42,27 +42,24 @@ class _Followed:
     run: Run
     task: asyncio.Task[None] | None = None
     newest: Progress | None = None
-    published: Progress | None = None
-    published_at: float = float("-inf")
 
 
 class ProgressBoard:
-    """Follows runs and remembers the newest `Progress` of each."""
+    """Follows runs and remembers the newest `Progress` of each.
+
+    `first_heard` is called with the first answer of each attempt, `count` with every look's result.
+    """
 
     def __init__(
         self,
         *,
         look_seconds: float,
-        publish_seconds: float,
-        publish: Callable[[Key], None],
+        first_heard: Callable[[Key], None],
         count: Callable[[Result], None],
-        clock: Callable[[], float],
     ) -> None:
         self._look_seconds = look_seconds
-        self._publish_seconds = publish_seconds
-        self._publish = publish
+        self._first_heard = first_heard
         self._count = count
-        self._clock = clock
         self._followed: dict[str, _Followed] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -75,8 +72,7 @@ class ProgressBoard:
         if known is not None:
             self._stop(known)
             if known.run.attempt == run.attempt:  # rank 0 moved: what it said still counts
-                followed.newest, followed.published = known.newest, known.published
-                followed.published_at = known.published_at
+                followed.newest = known.newest
         followed.task = asyncio.create_task(self._look_for_ever(followed))
         self._followed[run.uid] = followed
 
@@ -92,14 +88,11 @@ class ProgressBoard:
         self._followed.pop(uid, None)
 
     def newest(self, uid: str, attempt: int) -> Progress | None:
-        """The last answer of that attempt, for a run that ended."""
-        followed = self._of(uid, attempt)
-        return followed.newest if followed else None
-
-    def published(self, uid: str, attempt: int) -> Progress | None:
-        """The last published answer of that attempt, for a run that goes on."""
-        followed = self._of(uid, attempt)
-        return followed.published if followed else None
+        """The last answer of that attempt, None when there was none."""
+        followed = self._followed.get(uid)
+        if followed is None or followed.run.attempt != attempt:
+            return None
+        return followed.newest
 
     async def close(self) -> None:
         """Stop everything."""
@@ -108,10 +101,6 @@ class ProgressBoard:
         self._followed.clear()
         if self._session is not None:
             await self._session.close()
-
-    def _of(self, uid: str, attempt: int) -> _Followed | None:
-        followed = self._followed.get(uid)
-        return followed if followed is not None and followed.run.attempt == attempt else None
 
     @staticmethod
     def _stop(followed: _Followed) -> None:
@@ -128,12 +117,10 @@ class ProgressBoard:
             await asyncio.sleep(pause * random.uniform(0.9, 1.1))
 
     def _keep(self, followed: _Followed, progress: Progress) -> None:
+        first = followed.newest is None
         followed.newest = progress
-        due = followed.published_at + self._publish_seconds
-        if progress != followed.published and self._clock() >= due:
-            followed.published = progress
-            followed.published_at = self._clock()
-            self._publish(followed.run.key)
+        if first:
+            self._first_heard(followed.run.key)
 
     async def _look(self, run: Run) -> Progress | None:
         try:

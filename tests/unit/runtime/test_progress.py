@@ -1,4 +1,4 @@
-"""Answers of rank 0 are kept at once, published rarely, and never mistaken for another run's."""
+"""Answers of rank 0 are kept at once and never mistaken for another run's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from aiohttp import web
 from finetune_operator.runtime.progress import ProgressBoard, Run, parse_progress
 from finetune_operator.runtime.queue import Key
 from finetune_trainer.contract import STATUS_PORT, Progress
-from tests.virtual_time import VirtualTime
 
 KEY = Key("team", "tune")
 
@@ -74,42 +73,34 @@ async def serving(address: str) -> AsyncIterator[Rank0]:
         await runner.cleanup()
 
 
-class Board:
-    """A board that looks all the time and whose publishing clock stands still."""
+class Setup:
+    """A board that looks all the time."""
 
     def __init__(self) -> None:
-        self.time = VirtualTime()
-        self.published: list[Key] = []
+        self.heard: list[Key] = []
         self.silent = asyncio.Event()
         self.board = ProgressBoard(
             look_seconds=0.001,
-            publish_seconds=30,
-            publish=self.published.append,
+            first_heard=self.heard.append,
             count=lambda result: self.silent.set() if result == "unreachable" else None,
-            clock=self.time.time,
         )
 
 
-async def test_every_answer_is_kept_and_published_at_most_once_per_interval() -> None:
-    setup = Board()
+async def test_every_answer_is_kept_and_the_first_one_told() -> None:
+    setup = Setup()
     async with serving("127.0.7.1") as rank0:
         setup.board.follow(run())
-        for step, advance, newest, published in (
-            (1, 0, 1, 1),
-            (2, 29, 2, 1),
-            (3, 1, 3, 3),
-        ):
-            setup.time.advance(advance)
+        for step in (1, 2, 3):
             rank0.progress = said(step)
             await rank0.next_look_ends()
-            assert setup.board.newest("u", 1) == said(newest)
-            assert setup.board.published("u", 1) == said(published)
-        assert setup.published == [KEY, KEY]
+            assert setup.board.newest("u", 1) == said(step)
+            setup.board.follow(run())  # again, as every pass does
+        assert setup.heard == [KEY]
         await setup.board.close()
 
 
 async def test_a_run_that_falls_silent_keeps_what_it_said() -> None:
-    setup = Board()
+    setup = Setup()
     async with serving("127.0.7.2") as rank0:
         rank0.progress = said(4)
         setup.board.follow(run(address="127.0.7.2"))
