@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -83,6 +84,11 @@ def test_a_good_job_keeps_what_it_says(api: client.CustomObjectsApi, what: str) 
     manifest = finetunejob(changes=ACCEPTED[what])
     stored = create(api, manifest)["spec"]
     assert merged(stored, manifest["spec"]) == stored
+
+
+@pytest.mark.parametrize("path", sorted(Path("examples").glob("*.yaml")), ids=lambda p: p.name)
+def test_the_examples_are_good_jobs(api_server: EnvTest, path: Path) -> None:
+    api_server.kubectl("apply", "--dry-run=server", "-f", str(path))
 
 
 def test_a_minimal_job_comes_back_with_the_defaults(api: client.CustomObjectsApi) -> None:

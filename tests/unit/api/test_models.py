@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from pydantic import ValidationError
+from enum import StrEnum
+from typing import get_args
 
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from finetune_operator.api import v1alpha1
 from finetune_operator.api.rules import NOT_YET
 from finetune_operator.api.v1alpha1 import (
     AUTO,
@@ -90,7 +94,55 @@ def test_a_status_of_a_former_pass_is_read_back_as_written() -> None:
     assert FineTuneJobStatus.model_validate(status.to_dict()) == status
 
 
-def test_the_trainers_plan_fits_status_field_by_field() -> None:
+def aliases(model: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}
+
+
+@pytest.mark.parametrize(
+    ("trainers", "status"),
+    [
+        (contract.Plan, v1alpha1.Plan),
+        (contract.DataSummary, v1alpha1.Data),
+        (contract.CheckpointReference, v1alpha1.CheckpointStatus),
+        (contract.OutputReference, v1alpha1.OutputStatus),
+        (contract.Sample, v1alpha1.Sample),
+        (contract.ResumeFrom, v1alpha1.ResumeFrom),
+    ],
+    ids=lambda model: model.__name__,
+)
+def test_status_has_room_for_all_that_the_trainer_reports(
+    trainers: type[BaseModel], status: type[BaseModel]
+) -> None:
+    assert aliases(trainers) <= aliases(status)
+
+
+@pytest.mark.parametrize(
+    ("trainers", "spec"),
+    [
+        (contract.ModelSpec, v1alpha1.Model),
+        (contract.DatasetSpec, v1alpha1.Dataset),
+        (contract.AdapterSpec, v1alpha1.Adapter),
+        (contract.TrainingSpec, v1alpha1.Training),
+        (contract.SamplesSpec, v1alpha1.Samples),
+        (contract.CheckpointSpec, v1alpha1.Checkpoint),
+    ],
+    ids=lambda model: model.__name__,
+)
+def test_the_trainer_implements_every_field_and_word_that_the_schema_offers(
+    trainers: type[BaseModel], spec: type[BaseModel]
+) -> None:
+    section = {"Model": "spec.model", "Samples": "spec.training.samples"}.get(
+        spec.__name__, f"spec.{spec.__name__.lower()}"
+    )
+    offered = {name for name in aliases(spec) if f"{section}.{name}" not in NOT_YET}
+    assert offered == aliases(trainers)
+    for name, field in spec.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, StrEnum):
+            words = get_args(trainers.model_fields[name].annotation)
+            assert {word.value for word in field.annotation} == set(words), name
+
+
+def test_the_trainers_plan_is_copied_without_a_change() -> None:
     plan = contract.Plan(
         micro_batch_size=2,
         gradient_accumulation_steps=4,
