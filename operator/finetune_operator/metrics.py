@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from finetune_operator import __version__
 from finetune_operator.kube.requests import Request
 
 PREFIX: Final = "finetune_operator"
@@ -126,7 +126,7 @@ class Metrics:
             registry=self.registry,
         )
         Info(f"{PREFIX}_build", "Version.", registry=self.registry).info(
-            {"version": version("finetune-operator"), "python": platform.python_version()}
+            {"version": __version__, "python": platform.python_version()}
         )
 
     def _job_metrics(self) -> None:
