@@ -148,6 +148,8 @@ def _read_array(path: Path) -> Iterator[Record | Finding]:
     except json.JSONDecodeError as error:
         where = f"(line {error.lineno} of the file, column {error.colno})"
         yield Finding("invalid_json", max(row, 1), f"{where} {error.msg}")
+    except RecursionError:
+        yield Finding("invalid_json", row, "nested too deeply")
 
 
 def _message_problem(message: object) -> tuple[str, str] | None:

@@ -115,7 +115,7 @@ def summarise(
         dropped=dict(sorted(dropped.items())),
         tokens=tokens,
         supervised_tokens=supervised,
-        supervised_fraction=supervised / tokens if tokens else None,
+        supervised_fraction=round(supervised / tokens, 4) if tokens else None,
         longest=max((len(example.input_ids) for example in train), default=0),
     )
 

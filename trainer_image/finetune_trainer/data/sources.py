@@ -82,8 +82,8 @@ def _readable_file(field: str, source: str, sources_root: str) -> Path:
 def _nearest(path: Path) -> str:
     """Say that `path` is missing and what lies in the nearest folder that exists."""
     folder = next((parent for parent in path.parents if parent.is_dir()), Path("/"))
-    names = sorted(entry.name for entry in folder.iterdir())[:8]
-    return f"{path} does not exist; {folder} holds {', '.join(names) or 'nothing'}"
+    names = sorted(each for each in os.listdir(folder) if not each.startswith("."))
+    return f"{path} does not exist; {folder} holds {', '.join(names[:8]) or 'nothing'}"
 
 
 def _bad(source: str, why: str) -> TrainerError:

@@ -23,6 +23,7 @@ from finetune_trainer.contract import ExitCode, Problem
 from finetune_trainer.errors import TrainerError
 
 TEMPLATE_DATE: Final = date(2025, 1, 1)
+CLOCK_CODES: Final = ("%Y", "%y", "%m", "%B", "%b", "%d", "%A", "%a", "%H", "%I", "%M", "%S", "%p")
 RESERVED: Final = re.compile(r"pad|reserved|unused", re.IGNORECASE)
 PROBE: Final = "finetune probe"
 
@@ -59,12 +60,23 @@ def render(
     return str(
         tokenizer.apply_chat_template(
             list(messages),
+            chat_template=_fixed_clock() + tokenizer.chat_template,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
-            strftime_now=TEMPLATE_DATE.strftime,
         )
     )
+
+
+def _fixed_clock() -> str:
+    """A template macro that hides the clock which transformers gives to templates.
+
+    A function cannot be passed instead: transformers hands templates plain data only.
+    """
+    replaced = "".join(
+        f" | replace('{code}', '{TEMPLATE_DATE.strftime(code)}')" for code in CLOCK_CODES
+    )
+    return f"{{% macro strftime_now(format) %}}{{{{ format{replaced} }}}}{{% endmacro %}}\n"
 
 
 def load_tokenizer(path: Path) -> ChatTokenizer:
@@ -157,7 +169,8 @@ def _probe(tokenizer: Any) -> str:
 
 def _control_tokens_after_answer(tokenizer: Any) -> list[str]:
     """Special tokens that the template writes after an answer, in order; longest at one place."""
-    after = _probe(tokenizer).rpartition(PROBE)[2]
+    _, answer, rest = _probe(tokenizer).rpartition(PROBE)
+    after = rest if answer else ""
     found = [
         (after.find(token), -len(token), token)
         for token in _special_tokens(tokenizer)
