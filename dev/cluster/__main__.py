@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from dev.cluster.slots import find
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    # "status | head" must end quietly.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     # Debian keeps ip, iptables and friends where a plain user's PATH does not look.
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     options = _parser().parse_args(arguments)

@@ -105,7 +105,7 @@ def _write_credentials(settings: Settings, node: Node) -> None:
 def containerd_config(settings: Settings, node: Node) -> str:
     """Containerd's TOML, format 2: read by 1.6 and converted by later ones."""
     cri = 'plugins."io.containerd.grpc.v1.cri"'
-    # Chrome-less machines and containers may neither load AppArmor profiles nor lower oom scores.
+    # A machine that is a container itself can load no AppArmor profile and lower no oom score.
     return f"""\
 version = 2
 root = "{node.folder / "containerd"}"

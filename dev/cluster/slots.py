@@ -95,12 +95,14 @@ def claim(name: str, *, nodes: int, port_base: int = 0, network_prefix: str = ""
         if own is not None:
             clean(own.slot, own)
         clean_dead()
-        for slot in range(SLOTS):
-            if not _usable(slot, network_prefix):
-                continue
-            wanted = derive(name, slot, nodes=nodes, port_base=port_base, network=network_prefix)
-            _write(wanted)
-            return wanted
+        # Its old slot first: image references name the registry's address.
+        for slot in sorted(range(SLOTS), key=lambda slot: own is None or slot != own.slot):
+            if _usable(slot, network_prefix):
+                wanted = derive(
+                    name, slot, nodes=nodes, port_base=port_base, network=network_prefix
+                )
+                _write(wanted)
+                return wanted
     raise ClusterError(f"all {SLOTS} slots of this machine are taken: down another cluster first")
 
 
