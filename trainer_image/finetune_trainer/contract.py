@@ -23,6 +23,7 @@ RUN_CONFIG_VARIABLE: Final = "FINETUNE_RUN_CONFIG"
 TERMINATION_LOG_VARIABLE: Final = "FINETUNE_TERMINATION_LOG"  # default /dev/termination-log
 TERMINATION_LIMIT_BYTES: Final = 4000  # the kubelet keeps the last 4096 bytes: stay below
 STATUS_PORT: Final = 9400
+STATUS_PORT_VARIABLE: Final = "FINETUNE_STATUS_PORT"  # for laptops, where 9400 may be taken
 RENDEZVOUS_PORT: Final = 29500
 WORKSPACE_MOUNT: Final = "/workspace"
 SOURCES_MOUNT: Final = "/mnt/sources"  # claims in pvc/<claim>, config maps in configmap/<name>
@@ -436,6 +437,7 @@ class Progress(LenientWire):
     learning_rate: FloatString | None = None
     grad_norm: FloatString | None = None
     tokens_per_second: FloatString | None = None
+    gpu_memory_bytes: int | None = None  # reserved on rank 0
     estimated_remaining_seconds: int | None = None
     resumed_from_step: int | None = None
     resumed_from: str | None = None  # folder

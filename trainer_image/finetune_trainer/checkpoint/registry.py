@@ -1,0 +1,62 @@
+"""Executions on the volume: numbered, with the checkpoint each one started from.
+
+A line is appended and flushed before an execution trains its first step; from then on the folders
+it writes are the run's, and those of any execution before it end where it started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from finetune_trainer.checkpoint.layout import JobFolder, sync
+from finetune_trainer.checkpoint.lineage import CheckpointName, Execution
+
+
+def read_executions(job: JobFolder) -> list[Execution]:
+    """Every registered execution of every attempt; a line cut off by a crash never registered."""
+    found: list[Execution] = []
+    for path in sorted(job.attempts.glob("*/executions.jsonl")):
+        if path.parent.name.isdecimal():
+            attempt = int(path.parent.name)
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            found.extend(filter(None, (_parse(line, attempt) for line in lines)))
+    return found
+
+
+def register(job: JobFolder, attempt: int, *, parent: CheckpointName | None) -> Execution:
+    """Append the next execution of `attempt`, durably, and return it."""
+    numbers = [entry.number for entry in read_executions(job) if entry.attempt == attempt]
+    execution = Execution(attempt, max(numbers, default=0) + 1, parent)
+    path = job.executions(attempt)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"execution": execution.number, "parent": str(parent) if parent else None}
+    torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(("\n" if torn else "") + json.dumps(record) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    for folder in (path.parent, job.attempts, job.root):
+        sync(folder)
+    return execution
+
+
+def list_checkpoints(job: JobFolder) -> list[CheckpointName]:
+    """Every folder that is named like a checkpoint, believed or not."""
+    if not job.checkpoints.is_dir():
+        return []
+    names = (CheckpointName.parse(path.name) for path in job.checkpoints.iterdir())
+    return [name for name in names if name is not None]
+
+
+def _parse(line: str, attempt: int) -> Execution | None:
+    try:
+        record: dict[str, Any] = json.loads(line)
+        parent = record["parent"]
+        name = None if parent is None else CheckpointName.parse(parent)
+        if parent is not None and name is None:
+            return None
+        return Execution(attempt, int(record["execution"]), name)
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,1 @@
+"""One attempt in the pods: what the launcher starts, step by step."""
