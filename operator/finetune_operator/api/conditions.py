@@ -24,7 +24,7 @@ class Phase(StrEnum):
 
 
 class ConditionType(StrEnum):
-    """The facts that status states; all are present from the first status write on."""
+    """The facts that status states; QuotaReserved only of jobs that wait in a queue."""
 
     ACCEPTED = "Accepted"
     PREFLIGHT_PASSED = "PreflightPassed"
@@ -68,8 +68,6 @@ class Reason(StrEnum):
     PREFLIGHT_RUNNING = "PreflightRunning"
     PREFLIGHT_PASSED = "PreflightPassed"
     PREFLIGHT_FAILED = "PreflightFailed"
-    # QuotaReserved
-    NO_QUEUE = "NoQueue"
     # Running
     NOT_RUNNING = "NotRunning"
     STARTING = "Starting"

@@ -51,7 +51,11 @@ def object_schema() -> Schema:
         "properties": {
             "apiVersion": {"description": "Version of this schema.", "type": "string"},
             "kind": {"description": "Kind of this object.", "type": "string"},
-            "metadata": {"type": "object"},
+            # The name is spelled out for the sake of the rules that point at it.
+            "metadata": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}},
+            },
             "spec": structural(FineTuneJobSpec, "spec"),
             "status": structural(FineTuneJobStatus, "status", observed=True),
         },

@@ -85,11 +85,13 @@ OBJECT_RULES: Final[tuple[ObjectRule, ...]] = (
         f"size(self.metadata.name) <= {NAME_LIMIT}",
         f"metadata.name must be at most {NAME_LIMIT} characters: "
         "names of Jobs and pods are made from it",
+        ".metadata.name",
     ),
     ObjectRule(
         "",
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "metadata.name must start with a letter and hold only lower case letters, digits and '-'",
+        ".metadata.name",
     ),
     ObjectRule(
         "spec.training",
@@ -166,7 +168,7 @@ def add_rules(root: dict[str, Any]) -> None:
     """Put every rule of this module into the schema of the whole object, in place."""
     for path, rule in NOT_YET.items():
         message = f"{path} is not supported in this release"
-        if rule is not _ABSENT:
+        if rule != _ABSENT:
             message = f"{path} is not supported in this release: leave it out"
         _validations(_at(root, path)).insert(0, {"rule": rule, "message": message})
     for entry in OBJECT_RULES:
