@@ -45,7 +45,13 @@ TINY_CONFIG: dict[str, Any] = {
 }
 
 
-def tiny_tokenizer(folder: Path, *, template: str | None = CHATML, **settings: Any) -> Path:
+def tiny_tokenizer(
+    folder: Path,
+    *,
+    template: str | None = CHATML,
+    more_special_tokens: Sequence[str] = (),
+    **settings: Any,
+) -> Path:
     """Write the tiny model's tokenizer and config.json, no weights; `settings` override names."""
     folder.mkdir(parents=True, exist_ok=True)
     backend = Tokenizer(models.BPE())
@@ -53,7 +59,7 @@ def tiny_tokenizer(folder: Path, *, template: str | None = CHATML, **settings: A
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY_SIZE,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=[*SPECIAL_TOKENS, *more_special_tokens],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -35,7 +35,7 @@ USAGE: Final = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Wrong usage raises SystemExit(2), as argparse does."""
+    """Run one command; returns its exit code. Wrong usage raises SystemExit(2)."""
     parser = _parser()
     options = parser.parse_args(arguments)
     result: int = options.command(options, parser)
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--rank", help="rank of the adapter, or Auto")
     check.add_argument("--seed", help="seed of the split")
     check.add_argument("--nodes", help="nodes to plan for")
-    check.add_argument("--gpus-per-node", help="GPUs of each node, 0 for CPU")
+    check.add_argument("--gpus-per-node", type=int, default=0, help="GPUs of each node, 0 for CPU")
 
     run = commands.add_parser("train", parents=[common], help=train.__doc__)
     run.set_defaults(command=train)
@@ -139,7 +139,7 @@ def _config(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Run
     dataset = given("eval_fraction", "max_length", "overlength")
     if options.eval_dataset:
         dataset["eval_source"] = _file_source(options.eval_dataset)
-    gpus = int(options.gpus_per_node or 0) if str(options.gpus_per_node or 0).isdigit() else -1
+    gpus: int = options.gpus_per_node
     try:
         return RunConfig(
             job=JobIdentity(namespace="local", name="preflight", uid="00000000"),
@@ -170,7 +170,7 @@ def _say_report(report: PreflightReport) -> None:
     data, plan = report.data, report.plan
     if data.rows:
         _say(
-            f"data: {data.rows_kept} of {data.rows} rows to train on, {data.eval_rows} to evaluate, "
+            f"data: {data.rows_kept} of {data.rows} rows to train on, {data.eval_rows} held out, "
             f"{data.tokens} tokens, {data.supervised_tokens} of them learned"
         )
     if plan:

@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,8 +132,11 @@ def _record(environment: Mapping[str, str]) -> Termination:
     try:
         config = RunConfig.from_json(environment.get(RUN_CONFIG_VARIABLE, ""))
     except ValidationError as error:
-        message = f"{RUN_CONFIG_VARIABLE}: {error}"[:MESSAGE_LIMIT]
-        return Termination(code=ExitCode.BAD_CONFIG, reason="BadConfig", message=message)
+        wrong = [
+            f"{'.'.join(map(str, each['loc'])) or RUN_CONFIG_VARIABLE}: {each['msg']}"
+            for each in error.errors()[:QUOTED_PROBLEMS]
+        ]
+        return Termination(code=ExitCode.BAD_CONFIG, reason="BadConfig", message="; ".join(wrong))
     try:
         return termination(run(config), number=config.attempt)
     except MemoryError:
@@ -141,6 +145,10 @@ def _record(environment: Mapping[str, str]) -> Termination:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         code = ExitCode.DISK_FULL if full else ExitCode.INFRASTRUCTURE
         reason, message = "DiskFull" if full else "StorageError", str(error)
+    except Exception as error:  # ours to repair, but the user must see what happened
+        traceback.print_exc()
+        code, reason = ExitCode.INFRASTRUCTURE, "UnexpectedError"
+        message = f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT]
     return Termination(code=code, reason=reason, message=message, attempt=config.attempt)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
@@ -22,12 +24,9 @@ from finetune_trainer.data.store import IGNORED, Example
 from finetune_trainer.data.template import ChatTokenizer, load_tokenizer
 from tests.trainer_builders import CHATML, tiny_tokenizer
 
-# Templates of other families, reduced to what differs in where an answer begins and ends.
-LLAMA3 = (
-    "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n\n' }}"
-    "{{ m['content'] | trim }}{{ '<|im_end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
-)
+PUBLISHED = Path(trl.__file__).parent / "chat_templates"  # as their models ship them
+
+# Templates reduced to what differs in where an answer begins and ends.
 MISTRAL = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}"
     "{{ '[INST] ' + m['content'] + ' [/INST]' }}{% else %}{{ ' ' + m['content'] + eos_token }}"
@@ -58,6 +57,13 @@ def turns(*contents: str) -> Conversation:
 def example_of(chat: ChatTokenizer, conversation: Conversation) -> tuple[Rendered, Example]:
     rendered = render_conversation(chat, conversation.messages)
     return rendered, tokenise(chat, [(conversation, rendered)])[0]
+
+
+def published(family: str, folder: Path) -> ChatTokenizer:
+    """The tiny tokenizer with a published template and that template's special tokens."""
+    template = (PUBLISHED / f"{family}.jinja").read_text()
+    marks = sorted(set(re.findall(r"<\|\w+\|>|<(?:start|end)_of_turn>", template)))
+    return load_tokenizer(tiny_tokenizer(folder, template=template, more_special_tokens=marks))
 
 
 def learned(chat: ChatTokenizer, example: Example) -> str:
@@ -99,19 +105,47 @@ def test_tokens_are_those_that_the_template_gives_when_sampling(
     ("template", "expected"),
     [
         (CHATML, ["yes<|im_end|>", "no<|im_end|>"]),
-        (LLAMA3, ["yes<|im_end|>", "no<|im_end|>"]),
         (MISTRAL, [" yes<|im_end|>", " no<|im_end|>"]),
         (THINKING, ["yes<|im_end|>", "<think>\n\n</think>\n\nno<|im_end|>"]),
     ],
-    ids=["ChatML", "Llama 3", "Mistral", "a thought before the last answer"],
+    ids=["ChatML", "Mistral", "a thought before the last answer"],
 )
-def test_answers_are_found_in_templates_of_other_families(
-    template: str, expected: list[str], tmp_path: Path
-) -> None:
+def test_answers_are_found(template: str, expected: list[str], tmp_path: Path) -> None:
     chat = load_tokenizer(tiny_tokenizer(tmp_path, template=template))
     rendered, example = example_of(chat, turns("is it?", "yes", "why?", "no"))
     assert [rendered.text[start:end] for start, end in rendered.spans] == expected
     assert learned(chat, example) == "".join(expected)
+
+
+@pytest.mark.parametrize(
+    ("family", "end_of_turn", "thought"),
+    [
+        ("cohere", "<|END_OF_TURN_TOKEN|>", ""),
+        ("gemma", "<end_of_turn>", ""),
+        ("gemma3", "<end_of_turn>", ""),
+        ("llama3", "<|eot_id|>", ""),
+        ("llama3_1", "<|eot_id|>", ""),
+        ("llama3_2", "<|eot_id|>", ""),
+        ("phi3", "<|end|>", ""),
+        ("qwen2_5", "<|im_end|>", ""),
+        ("qwen3", "<|im_end|>", "<think>\n\n</think>\n\n"),
+        ("qwen3_instruct_2507", "<|im_end|>", ""),
+    ],
+)
+def test_answers_are_found_in_published_templates(
+    family: str, end_of_turn: str, thought: str, tmp_path: Path
+) -> None:
+    chat = published(family, tmp_path)
+    _, example = example_of(chat, turns("is it?", "yes", "why?", "no"))
+    assert chat.end_of_turn == end_of_turn
+    assert learned(chat, example) == f"yes{end_of_turn}{thought}no{end_of_turn}"
+
+
+@pytest.mark.parametrize("family", ["gptoss", "nemotron_3_nano"])
+def test_templates_that_rewrite_earlier_turns_are_unstable(family: str, tmp_path: Path) -> None:
+    chat = published(family, tmp_path)
+    with pytest.raises(UnstableTemplate):
+        render_conversation(chat, turns("is it?", "yes", "why?", "no").messages)
 
 
 def test_an_answer_that_moves_when_later_messages_follow_is_unstable(tmp_path: Path) -> None:

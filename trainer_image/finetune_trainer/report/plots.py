@@ -43,10 +43,9 @@ def read_curve(lines: Iterable[str]) -> Curve:
             value = record.get(name)
             if value is not None and math.isfinite(float(value)):
                 points.append((step, float(value)))
-        current = (record.get("attempt"), record.get("execution"))
-        if attempt is not None and current != attempt:
+        if attempt is not None and record.get("attempt") != attempt:
             curve.resumes.append(step)
-        attempt = current
+        attempt = record.get("attempt")
     return curve
 
 

@@ -1,0 +1,96 @@
+"""finetune-trainer on a laptop: JSON on standard output, words on standard error, 0, 1 or 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finetune_trainer.cli import main
+from tests.trainer_builders import conversations, tiny_tokenizer, write_jsonl
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny_tokenizer(tmp_path / "model")
+    write_jsonl(tmp_path / "train.jsonl", conversations(500))
+    return tmp_path
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    return [
+        "preflight", "--model", str(folder / "model"), "--dataset", str(folder / "train.jsonl"),
+        *more,
+    ]  # fmt: skip
+
+
+def test_good_data_exits_0_with_the_plan(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(arguments(folder, "--json", "--epochs", "3", "--eval-fraction", "0"))
+    report = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert set(report) == {
+        "ok", "problems", "data", "plan", "total_steps", "steps_per_epoch", "effective_batch_size",
+    }  # fmt: skip
+    assert (report["ok"], report["problems"]) == (True, [])
+    assert (report["steps_per_epoch"], report["total_steps"]) == (32, 96)
+    assert report["effective_batch_size"] == 16
+    assert report["data"]["rows_kept"] == 500
+    assert report["plan"]["learning_rate"] == "0.0002"
+
+
+def test_bad_data_exits_1_with_its_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (folder / "train.jsonl").open("a") as stream:
+        stream.write("{\n")
+    code = main(arguments(folder, "--json"))
+    report = json.loads(capsys.readouterr().out)
+    assert (code, report["ok"], report["plan"]) == (1, False, None)
+    (problem,) = report["problems"]
+    assert set(problem) == {"code", "severity", "message", "rows", "count"}
+    assert (problem["code"], problem["rows"], problem["count"]) == ("invalid_json", [501], 1)
+
+
+def test_without_json_standard_output_stays_empty(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(folder)) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err
+
+
+def test_a_dataset_that_is_not_there_exits_1(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "train.jsonl").unlink()
+    assert main(arguments(folder, "--json")) == 1
+    assert json.loads(capsys.readouterr().out)["problems"][0]["code"] == "missing_file"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["preflight"],
+        ["diagnose"],
+        ["preflight", "--model", "m", "--dataset", "d", "--max-length", "0"],
+        ["preflight", "--model", "m", "--dataset", "d", "--learning-rate", "fast"],
+        ["preflight", "--model", "m", "--dataset", "d", "--gpus-per-node", "-1"],
+        ["preflight", "--model", "m", "--dataset", "d", "--overlength", "Ignore"],
+        ["train", "--config", "/nowhere/run.json"],
+        ["verify-checkpoint", "/nowhere"],
+    ],
+)
+def test_wrong_usage_exits_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(wrong)
+    assert caught.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_a_folder_without_a_manifest_is_no_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify-checkpoint", "--json", str(tmp_path)]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["ok"] is False
+    assert result["problems"]
