@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 from dev.cluster.errors import NotReady
 
 Object = dict[str, Any]
-_SECONDS = 30
 
 
 class ApiError(NotReady):
@@ -32,7 +31,8 @@ class ApiError(NotReady):
 class Api:
     """One connection per call, authenticated with the kubeconfig's client certificate or token."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, *, seconds: float = 30) -> None:
+        self._seconds = seconds
         config = json.loads(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         server = urlsplit(cluster["server"])
@@ -50,7 +50,7 @@ class Api:
     ) -> Any:
         """Send one request; returns the decoded JSON, or text where the answer is none."""
         connection = http.client.HTTPSConnection(
-            self._host, self._port, context=self._tls, timeout=_SECONDS
+            self._host, self._port, context=self._tls, timeout=self._seconds
         )
         try:
             data, status = self._exchange(connection, verb, path, body, content_type)

@@ -56,6 +56,7 @@ def up(wish: Wish, say: Say) -> Settings:
     host.require_disk(data)
     with locked(data / ".lock"):
         host.install(host.CLUSTER_PROGRAMS)
+        host.raise_limits()
         binaries.ensure()
         settings = slots.claim(
             wish.name, nodes=wish.nodes, port_base=wish.port_base, network_prefix=wish.network
@@ -147,7 +148,7 @@ def status(name: str) -> Status | None:
     problems = [f"{c.name} does not run" for c in components if not c.alive]
     lines: list[str] = []
     try:
-        nodes = Api(settings.kubeconfig).items("/api/v1/nodes")
+        nodes = Api(settings.kubeconfig, seconds=5).items("/api/v1/nodes")
         lines = [_node_line(one) for one in nodes]
         problems += [f"node {line}" for line in lines if " Ready " not in line]
         dns.resolve(settings.gateway, "kubernetes.default.svc.cluster.local")

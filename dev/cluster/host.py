@@ -28,6 +28,7 @@ CLUSTER_PROGRAMS = {
 }
 IMAGE_PROGRAMS = {"buildah": "buildah", "debootstrap": "debootstrap"}
 _CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+_WATCH_LIMITS = {"max_user_instances": 1024, "max_user_watches": 524288}
 _CNI_PACKAGE = "containernetworking-plugins"
 
 
@@ -77,6 +78,14 @@ def install(programs: dict[str, str]) -> None:
         if run(install, env=quiet, check=False).returncode != 0:
             run(["apt-get", "update", "-q"], env=quiet)
             run(install, env=quiet)
+
+
+def raise_limits() -> None:
+    """Every kubelet, containerd and proxy watches files; desktops allow few watchers per user."""
+    for name, least in _WATCH_LIMITS.items():
+        limit = Path("/proc/sys/fs/inotify") / name
+        if int(limit.read_text()) < least:
+            limit.write_text(str(least))
 
 
 def cni_folder() -> Path:
