@@ -140,8 +140,10 @@ def clean(slot: int, record: Record | None) -> None:
 
 def _remove_traces(key: str) -> None:
     """Small files in fixed places: CNI's results, kubelet's links to logs that are gone."""
-    for result in _CNI_RESULTS.glob(f"{key}-*"):
+    for result in _CNI_RESULTS.glob(f"{key}-*-eth0"):
+        container = result.name.split("-")[1]
         result.unlink(missing_ok=True)
+        (_CNI_RESULTS / f"cni-loopback-{container}-lo").unlink(missing_ok=True)
     for link in _LOG_LINKS.glob("*.log"):
         if link.is_symlink() and not link.exists():
             link.unlink()
