@@ -11,15 +11,14 @@ from typing import Final
 from dev.cluster.errors import ClusterError
 from dev.demo.kube import Cluster, Object
 
-# The rank is the child of PID 1 that runs Python; the shell of this exec is nobody's child there.
+# Ranks are the children of PID 1; what `kubectl exec` starts is nobody's child in there.
 KILL: Final = """
 import os, pathlib, signal
 for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-    pid, state, parent = (stat.read_text().rpartition(")")[0].split()[0],
-                          *stat.read_text().rpartition(")")[2].split()[:2])
+    state, parent = stat.read_text().rpartition(")")[2].split()[:2]
     if parent == "1" and state != "Z":
-        os.kill(int(pid), signal.SIGKILL)
-        print(pid)
+        os.kill(int(stat.parent.name), signal.SIGKILL)
+        print(stat.parent.name)
 """
 
 
