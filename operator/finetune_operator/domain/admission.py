@@ -163,7 +163,7 @@ def resolve(spec: FineTuneJobSpec) -> FixedSpec:
 
 
 def _refused(facts: Facts, message: str) -> Decision:
-    """The end for want of a usable claim; before the first attempt its reason is PreflightFailed."""
+    """The end for want of a usable claim; before attempt 1 its reason is PreflightFailed."""
     if facts.attempt is None:
         return failed(Reason.PREFLIGHT_FAILED, message, preflight=True)
     return failed(CLAIM_UNUSABLE, message)

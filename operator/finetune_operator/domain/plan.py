@@ -1,8 +1,8 @@
 """`plan`: what to do next for one FineTuneJob.
 
 A chain of small checks in the order of the job's life; each looks for one situation, and the first
-that finds it decides. The situation is read from facts alone (spec, recorded status, live children),
-so every point at which the operator may crash is just another observation.
+that finds it decides. The situation is read from facts alone (spec, recorded status, live
+children), so every point at which the operator may crash is just another observation.
 
 Intent first: a check that wants a new run records it in the status and creates nothing. The check
 that creates a run applies only to one that the observed status already holds.
