@@ -35,11 +35,10 @@ check: setup ## Format, lint, types, layers, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m finetune_operator.api.crd --check crds
 
-test-unit: setup ## Pure tables, properties and the tiny-model trainer
+test-unit: setup binaries ## Pure tables, properties and the tiny-model trainer
 	$(BIN)/pytest tests/unit
 
-test-integration: setup ## The operator against a real etcd and kube-apiserver
-	$(PYTHON) -m dev.cluster binaries --only etcd,kube-apiserver
+test-integration: setup binaries ## The operator against a real etcd and kube-apiserver
 	$(BIN)/pytest tests/integration
 
 test-cluster: setup model dataset ## Real pods on the local cluster
@@ -59,6 +58,9 @@ model: setup ## SmolLM2-135M-Instruct under .cache/models
 dataset: model ## Question/answer pairs from the standard library's docstrings under .cache/datasets
 	$(BIN)/python -m dev.demo.dataset
 
+binaries: ## Build Kubernetes, etcd, CoreDNS and helm from pinned Go modules
+	$(PYTHON) -m dev.cluster binaries
+
 # --- the local cluster -------------------------------------------------------------------------------
 cluster-up: ## Start the local Kubernetes (CLUSTER_NAME, NODES)
 	$(PYTHON) -m dev.cluster up
@@ -69,4 +71,5 @@ cluster-down: ## Stop it
 cluster-status: ## Show it
 	$(PYTHON) -m dev.cluster status
 
-.PHONY: help setup lock demo test check test-unit test-integration test-cluster generate format model dataset cluster-up cluster-down cluster-status
+# `binaries` decides by itself, in milliseconds, whether anything is left to build.
+.PHONY: help setup lock demo test check test-unit test-integration test-cluster generate format model dataset binaries cluster-up cluster-down cluster-status
