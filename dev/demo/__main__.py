@@ -21,13 +21,14 @@ from dev.demo import install, results
 from dev.demo.chaos import kill_rank
 from dev.demo.diagnostics import collect_logs
 from dev.demo.kube import Cluster, Object, claim, copy_in, volume_pod
-from dev.demo.live import Display, ask_rank_0, view_of
+from dev.demo.live import Display, View, ask_rank_0, view_of
 from dev.demo.paths import DATASET, EXAMPLE_JOB, MODEL, OUT, ROOT
 from dev.demo.stages import Stages
 
 NAMESPACE: Final = "demo"
 INPUTS: Final = "finetune-inputs"
 RUN_SECONDS: Final = 1200.0
+STEPS_TO_LOSE: Final = 2
 FINISHED: Final = ("Succeeded", "Failed")
 OUTPUT: Final = OUT / "demo"
 
@@ -55,8 +56,9 @@ def run_job(cluster: Cluster) -> Object:
             nonlocal job, killed
             job = cluster.get("finetunejob", name)
             running = job.get("status", {}).get("phase") == "Running"
-            display.show(view_of(job, ask_rank_0(cluster, job) if running else None))
-            if running and not killed and has_checkpoint(job):
+            view = view_of(job, ask_rank_0(cluster, job) if running else None)
+            display.show(view)
+            if running and not killed and has_work_to_lose(view):
                 pod = kill_rank(cluster, job, rank=1)
                 display.say(f"SIGKILL to the training process in pod {pod}")
                 killed = True
@@ -66,9 +68,9 @@ def run_job(cluster: Cluster) -> Object:
     return job
 
 
-def has_checkpoint(job: Object) -> bool:
-    """Whether status knows a verified checkpoint with work in it."""
-    return int(job["status"].get("lastCheckpoint", {}).get("step", 0)) > 0
+def has_work_to_lose(view: View) -> bool:
+    """Whether status knows a verified checkpoint, and steps after it would have to be redone."""
+    return bool(view.checkpoint) and view.step >= (view.checkpoint or 0) + STEPS_TO_LOSE
 
 
 def tell(cluster: Cluster, name: str, stages: Stages) -> list[str]:

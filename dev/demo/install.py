@@ -47,6 +47,12 @@ def restricted_namespace(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
+def is_running(name: str) -> bool:
+    """Whether the local cluster `name` runs and is healthy."""
+    command = cluster_command("status", name)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
 def stop_cluster(name: str) -> None:
     """Stop the local cluster; images are kept for the next time."""
     subprocess.run(cluster_command("down", name), cwd=ROOT, check=False)

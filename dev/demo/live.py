@@ -43,9 +43,11 @@ class View:
 
 
 def view_of(job: Object, fresh: dict[str, Any] | None = None) -> View:
-    """What status says; `fresh`, rank 0's own /status, is newer where there is one."""
+    """What status says; `fresh`, rank 0's own /status, is newer once it has made a step."""
     status = job.get("status", {})
-    progress = {**status.get("progress", {}), **(fresh or {})}
+    progress = status.get("progress", {})
+    if fresh and "loss" in fresh:
+        progress = fresh
     return View(
         phase=status.get("phase", "Pending"),
         attempt=status.get("currentAttempt", {}).get("number", 0),

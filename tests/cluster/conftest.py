@@ -1,7 +1,8 @@
 """The product, installed once for all cluster tests, with a tiny model on a claim.
 
-The cluster is one of its own beside the demo's (CLUSTER_NAME names another); KEEP=1 leaves it up.
-When a test fails, objects, events and logs are saved below out/cluster-tests/.
+The cluster is the demo's, so that images are built, pushed and pulled once; it is left up with
+KEEP=1 and when it ran before. When a test fails, objects, events and logs are saved below
+out/cluster-tests/.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Product:
 def product(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Product]:
-    name = os.environ.get("CLUSTER_NAME", "test")
+    name = os.environ.get("CLUSTER_NAME", "default")
+    keep = bool(os.environ.get("KEEP")) or install.is_running(name)
     try:
         cluster = install.start_cluster(name, namespace=NAMESPACE)
         operator, trainer = (install.build_image(kind, name) for kind in ("operator", "trainer"))
@@ -75,7 +77,7 @@ def product(
         if request.session.testsfailed:
             collect_logs(cluster, OUT / "cluster-tests")
     finally:
-        if not os.environ.get("KEEP"):
+        if not keep:
             install.stop_cluster(name)
 
 

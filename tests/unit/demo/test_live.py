@@ -19,8 +19,13 @@ LINES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, str]] = {
     "status alone": (RUNNING, None, "Running     attempt 2  step 12/36  loss 2.500  checkpoint 6"),
     "rank 0 knows newer": (
         RUNNING,
-        {"step": 14, "loss": "2.25", "estimatedRemainingSeconds": 65},
+        {"step": 14, "totalSteps": 36, "loss": "2.25", "estimatedRemainingSeconds": 65},
         "Running     attempt 2  step 14/36  loss 2.250  ETA 1:05  checkpoint 6",
+    ),
+    "rank 0 that has made no step yet knows nothing newer": (
+        RUNNING,
+        {"step": 0, "totalSteps": 36},
+        "Running     attempt 2  step 12/36  loss 2.500  checkpoint 6",
     ),
     "a loss that is not finite is shown": (
         {**RUNNING, "progress": {"step": 1, "totalSteps": 2, "loss": "NaN"}},
