@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from finetune_trainer.cli import main
+from finetune_trainer.contract import DatasetSpec, JobIdentity, ModelSpec, RunConfig
 from tests.trainer_builders import conversations, tiny_tokenizer, write_jsonl
 
 
@@ -94,3 +95,19 @@ def test_a_folder_without_a_manifest_is_no_checkpoint(
     result = json.loads(capsys.readouterr().out)
     assert result["ok"] is False
     assert result["problems"]
+
+
+def test_training_on_bad_data_ends_with_preflights_code(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(folder / "train.jsonl", ["{"])
+    config = RunConfig(
+        job=JobIdentity(namespace="team", name="demo", uid="0123456789"),
+        attempt=1,
+        workspace=str(folder / "workspace"),
+        model=ModelSpec(source=f"file://{folder / 'model'}"),
+        dataset=DatasetSpec(source=f"file://{folder / 'train.jsonl'}"),
+    )
+    (folder / "run.json").write_text(config.to_json())
+    assert main(["train", "--config", str(folder / "run.json")]) == 11
+    assert capsys.readouterr().out == ""

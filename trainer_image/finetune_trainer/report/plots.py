@@ -96,7 +96,7 @@ def _draw_loss(axes: Any, curve: Curve) -> None:
     axes.grid(axis="y", alpha=0.25)
     axes.spines["top"].set_visible(False)
     axes.margins(y=0.12)
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="best", frameon=False)
 
 
 def _draw_rate(axes: Any, curve: Curve) -> None:
