@@ -2,7 +2,8 @@
 
 Sources are four teaching texts on QLoRA fine-tuning: a lesson on the training loop and debugging
 (S1), a tuning guide (S2), an article from theory to a script (S3), a configuration lesson for small
-GPUs (S4). docs describe them; here stand the numbers. Where they differ, the choice is named.
+GPUs (S4). Where they differ, the choice is named. Numbers without a source are our own judgement:
+no run of this project has measured them yet.
 """
 
 from __future__ import annotations
