@@ -41,16 +41,21 @@ def boot_id() -> str:
     return _BOOT_ID.read_text().strip()
 
 
-def start_ticks(pid: int) -> int | None:
-    """Clock ticks from boot to the start of a process; None when it is gone or a zombie."""
+def _state_and_start(pid: int) -> tuple[str, int] | None:
+    """State letter of a process and clock ticks from boot to its start; None when it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     # The second field is the program's name in parentheses and may itself hold spaces.
     fields = stat.rpartition(")")[2].split()
-    state, ticks = fields[0], int(fields[19])
-    return None if state in "ZX" else ticks
+    return fields[0], int(fields[19])
+
+
+def start_ticks(pid: int) -> int | None:
+    """Clock ticks from boot to the start of a process; None when it is gone or a zombie."""
+    found = _state_and_start(pid)
+    return None if found is None or found[0] in "ZX" else found[1]
 
 
 def identify(pid: int) -> Identity | None:
@@ -153,12 +158,12 @@ class Processes:
                 cwd=cwd,
                 env=None if env is None else {**os.environ, **env},
             )
-        identity = identify(child.pid)
+        # Nobody has collected its exit status, so /proc knows it even when it has ended already.
+        found = _state_and_start(child.pid)
+        assert found is not None
         # It outlives this object on purpose; init, or stop(), collects its exit status.
         child.returncode = 0
-        if identity is None:
-            raise ClusterError(f"{name} ended at once: {self.tail(name)}")
-        self._write(name, identity)
+        self._write(name, Identity(pid=child.pid, started=found[1], boot=boot_id()))
         return True
 
     def check(self, name: str) -> None:
