@@ -1,12 +1,14 @@
 """Make the virtual environment from the hash-pinned lock files, or resolve those anew.
 
-Runs with the system's Python before anything is installed, hence the standard library alone. uv does
-the work: it installs the CUDA build of torch in seconds from its cache, where pip takes minutes.
+Runs with the system's Python before anything is installed, hence the standard library alone. uv
+does the work: it installs the CUDA build of torch in seconds from its cache, where pip takes
+minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -27,6 +29,9 @@ def environment(folder: Path) -> Path:
     """Create the environment with uv inside, when missing; return its python."""
     python = folder / "bin" / "python"
     if not python.exists():
+        if importlib.util.find_spec("ensurepip") is None:  # Debian packs it separately
+            run("apt-get", "update", "--quiet")
+            run("apt-get", "install", "--quiet", "--yes", "python3-venv")
         venv.EnvBuilder(with_pip=True, clear=True).create(folder)
     uv = folder / "bin" / "uv"
     if not uv.exists():
@@ -45,10 +50,11 @@ def install(folder: Path) -> None:
 def lock(folder: Path) -> None:
     """Resolve pyproject.toml: dev.txt holds everything, the images' files the same versions."""
     python = environment(folder)
-    options = (
-        "--quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --python-version 3.11 "
-        "--no-emit-find-links --python-platform x86_64-manylinux_2_28"
-    ).split()
+    options = [
+        *("--quiet", "--generate-hashes", "--no-annotate", "--no-header"),
+        *("--no-emit-index-url", "--no-emit-find-links"),
+        *("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"),
+    ]
     compile_ = (folder / "bin" / "uv", "pip", "compile", "--python", python, *options)
     run(*compile_, "pyproject.toml", "--all-extras", "--output-file", "requirements/dev.txt")
     for extra in EXTRAS:

@@ -1,11 +1,11 @@
 """What operator and trainer say to each other; nothing else crosses.
 
-The operator hands a pod one `RunConfig` (environment variable `RUN_CONFIG_VARIABLE`); the pod answers
-with `Progress` on rank 0's `/status` and with one `Termination` on `/dev/termination-log`. The
-checkpoint `Manifest` lies on the volume and is written and read by the trainer alone.
+The operator hands a pod one `RunConfig` (environment variable `RUN_CONFIG_VARIABLE`); the pod
+answers with `Progress` on rank 0's `/status` and with one `Termination` on `/dev/termination-log`.
+The checkpoint `Manifest` lies on the volume and is written and read by the trainer alone.
 
-JSON is camelCase, Python snake_case. Floats that the operator copies into a custom resource's status
-travel as strings (`FloatString`), because JSON has no NaN and the API server rounds floats.
+JSON is camelCase, Python snake_case. Floats that the operator copies into a custom resource's
+status travel as strings (`FloatString`): JSON has no NaN and the API server rounds floats.
 This module imports pydantic and the standard library only: the operator image has no torch.
 """
 
@@ -163,7 +163,7 @@ class SamplesSpec(Wire):
 
 
 class TrainingSpec(Wire):
-    """Hyper-parameters. Batch sizes count examples; exactly one of epochs and max_steps may be set."""
+    """Hyper-parameters. Batch sizes count examples; at most one of epochs and max_steps is set."""
 
     stage: Literal["SFT"] = "SFT"
     epochs: float | None = Field(None, gt=0)
