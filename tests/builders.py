@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from finetune_operator.constants import LABEL_UID
-from finetune_operator.domain.observed import Observation, Site
-from finetune_operator.domain.views import child_view, claim_view, job_view, pod_view
+from finetune_operator.domain.observed import Site
 from finetune_trainer.contract import (
     CheckpointReference,
     DataSummary,
@@ -86,13 +84,9 @@ class MakeJob:
 
     name: str = f"{CHILD}-1"
     uid: str = "job-1"
-    owner: str = UID
     spec: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=lambda: {"startTime": stamp(START)})
     deleting: bool = False
-
-    def owned_by(self, uid: str) -> Self:
-        return replace(self, owner=uid)
 
     def suspended(self) -> Self:
         return replace(self, spec={"suspend": True}, status={})
@@ -124,7 +118,7 @@ class MakeJob:
         metadata: dict[str, Any] = {
             "name": self.name,
             "uid": self.uid,
-            "ownerReferences": [{"uid": self.owner, "controller": True}] if self.owner else [],
+            "ownerReferences": [{"uid": UID, "controller": True}],
         }
         if self.deleting:
             metadata["deletionTimestamp"] = stamp(START)
@@ -143,9 +137,6 @@ class MakePod:
 
     def running(self) -> Self:
         return self._container("Running", {"running": {}})
-
-    def waiting(self, reason: str, message: str = "") -> Self:
-        return self._container("Pending", {"waiting": {"reason": reason, "message": message}})
 
     def exited(self, code: int, record: Termination | None = None, *, reason: str = "") -> Self:
         ended: dict[str, Any] = {"exitCode": code, "reason": reason or "Error"}
@@ -191,60 +182,3 @@ def a_claim(name: str, *modes: str, uid: str = "") -> dict[str, Any]:
         "metadata": {"name": name, "labels": labels},
         "spec": {"accessModes": list(modes or ("ReadWriteMany",))},
     }
-
-
-def a_child(name: str = CHILD, *, owner: str = UID) -> dict[str, Any]:
-    return {"metadata": {"name": name, "ownerReferences": [{"uid": owner, "controller": True}]}}
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """An observation in the making. Every method returns a new one, so that stories can branch."""
-
-    spec: dict[str, Any] = field(default_factory=a_spec)
-    status: dict[str, Any] = field(default_factory=dict)
-    now: datetime = START
-    seen: dict[str, Any] = field(default_factory=dict)
-
-    def with_status(self, status: dict[str, Any] | None) -> Self:
-        return self if status is None else replace(self, status=copy.deepcopy(status))
-
-    def later(self, seconds: float) -> Self:
-        return replace(self, now=self.now + timedelta(seconds=seconds))
-
-    def job(self, job: MakeJob | None) -> Self:
-        return self._with(job=job_view(job.obj()) if job else None)
-
-    def pods(self, *pods: MakePod, gone: tuple[MakePod, ...] = ()) -> Self:
-        live = [pod_view(pod.obj()) for pod in pods]
-        lost = [pod_view(pod.obj(), gone=True) for pod in gone]
-        return self._with(pods=(*live, *lost))
-
-    def claims(self, *claims: dict[str, Any]) -> Self:
-        views = [claim_view(claim) for claim in claims]
-        return self._with(claims={view.name: view for view in views})
-
-    def children(self, **children: dict[str, Any]) -> Self:
-        return self._with(**{name: child_view(child) for name, child in children.items()})
-
-    def progress(self, progress: Progress | None) -> Self:
-        return self._with(progress=progress)
-
-    def deleting(self) -> Self:
-        return self._with(deleting=True)
-
-    def generation(self, number: int) -> Self:
-        return self._with(generation=number)
-
-    def _with(self, **seen: Any) -> Self:
-        return replace(self, seen={**self.seen, **seen})
-
-    def obj(self) -> Observation:
-        return Observation(
-            now=self.now,
-            identity=IDENTITY,
-            spec=self.spec,
-            status=self.status,
-            site=SITE,
-            **{"generation": 1, **self.seen},
-        )

@@ -172,8 +172,9 @@ def _closed(facts: Facts, verdict: Verdict) -> Course:
     course, record, told = recorded_course(facts.status, current), verdict.record, heard(facts)
     course = follow(facts, course)
     resumed = record.resumed_from_step if record else None
+    course = course.executing(record.execution if record else None)
     if resumed is not None and course.current.resumed_from_step is None:
-        course = course.resumed_at(resumed, executions=record.execution if record else None)
+        course = course.resumed_at(resumed)
         course = course.saved(record.last_checkpoint if record else None, resumed_at=resumed)
     for news in (told, record):
         course = course.saved(news.last_checkpoint) if news else course

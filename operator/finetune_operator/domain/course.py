@@ -56,14 +56,17 @@ class Course:
         """The current attempt's row with other values."""
         return replace(self, rows=(*self.rows[:-1], self.row.model_copy(update=update)))
 
-    def resumed_at(self, step: int, *, executions: int | None) -> Course:
+    def executing(self, execution: int | None) -> Course:
+        """The attempt's pods were started for the `execution`th time."""
+        if execution is None:
+            return self
+        current = self.current.model_copy(update={"executions": execution})
+        return replace(self, current=current)
+
+    def resumed_at(self, step: int) -> Course:
         """The current execution started from `step`, which says what the attempt before lost."""
-        course = replace(
-            self,
-            current=self.current.model_copy(
-                update={"resumed_from_step": step, "executions": executions}
-            ),
-        ).with_row(from_step=step)
+        current = self.current.model_copy(update={"resumed_from_step": step})
+        course = replace(self, current=current).with_row(from_step=step)
         if len(course.rows) < 2:
             return course
         before = course.rows[-2]

@@ -34,8 +34,9 @@ def follow(facts: Facts, course: Course) -> Course:
     if told.previous is not None:
         course = course.corrected(told.previous)
     resumed = _first_heard(told, course)
+    course = course.executing(told.execution)
     if resumed is not None:
-        course = course.resumed_at(resumed, executions=told.execution)
+        course = course.resumed_at(resumed)
     due = _is_due(facts, told)
     if due or resumed is not None or course.checkpoint is None:
         course = course.saved(told.last_checkpoint, resumed_at=resumed)

@@ -69,7 +69,7 @@ def pod_view(raw: Raw, *, gone: bool = False) -> PodView:
         reason=status.get("reason") or "",
         deleting=bool(metadata.get("deletionTimestamp")),
         disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
-        started=bool(state.get("running") or ended),
+        started="running" in state or "terminated" in state,
         waiting=_waiting(state, conditions),
         exit_code=ended.get("exitCode"),
         container_reason=ended.get("reason") or "",

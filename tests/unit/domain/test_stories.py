@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune_operator.domain.plan import plan
-from tests.builders import CHILD, PLAN, a_checkpoint, a_record, a_report, a_spec, some_progress
-from tests.unit.domain.world import World
+from tests.builders import CHILD, PLAN, a_checkpoint, a_record, some_progress
+from tests.unit.domain.world import World, world_in_attempt_1
 
 MAX_FAILURES, MAX_DISRUPTIONS = 3, 4
 INTERVAL = PLAN.checkpoint_interval
@@ -27,53 +26,31 @@ class Ending:
 ENDINGS = st.builds(Ending, steps=st.integers(0, 35), code=st.sampled_from(FAILURES + DISRUPTIONS))
 
 
-def passes(world: World) -> None:
-    """The operator, until it has nothing to do while the world stands still."""
-    for _ in range(10):
-        seen, version = world.look()
-        made = plan(seen)
-        if made.status is None and not made.actions:
-            return
-        world.carry_out(made, version=version)
-    raise AssertionError("no fix point")
-
-
-def world_with_attempt_1() -> World:
+def world_with_budgets() -> World:
     recovery = {"maxFailures": MAX_FAILURES, "maxDisruptions": MAX_DISRUPTIONS}
-    world = World(spec=a_spec(recovery=recovery))
-    passes(world)
-    preflight = world.jobs[f"{CHILD}-preflight-1"]
-    world.start_pods(preflight)
-    world.end_pod(world.pods[f"{CHILD}-preflight-1-0"], 0, a_report())
-    world.settle(preflight)
-    passes(world)
-    return world
+    return world_in_attempt_1(recovery=recovery)
 
 
 def live(world: World, number: int, ending: Ending, *, resumed: int) -> int:
     """One attempt from its Job to its end; returns the newest checkpoint on the volume."""
     world.pass_time(800)  # longer than any backoff
-    passes(world)
-    job = world.jobs[f"{CHILD}-{number}"]
-    world.start_pods(job)
+    world.operate()
+    world.start_pods(world.job(str(number)))
     step = resumed + ending.steps
     saved = max(resumed, step // INTERVAL * INTERVAL)
     checkpoint = a_checkpoint(saved) if saved else None
     world.progress = some_progress(
         step, attempt=number, resumed_from_step=resumed, last_checkpoint=checkpoint
     )
-    passes(world)
-    world.end_pod(world.pods[f"{CHILD}-{number}-0"], ending.code, a_record(ending.code, step=step))
-    world.settle(job)
-    world.settle(job)
-    passes(world)
+    world.operate()
+    world.run_ends(str(number), ending.code, a_record(ending.code, step=step))
     return saved
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ENDINGS, min_size=1, max_size=9))
 def test_budgets_rows_and_checkpoints_follow_the_rules(endings: list[Ending]) -> None:
-    world = world_with_attempt_1()
+    world = world_with_budgets()
     failures = disruptions = saved = 0
     failed_at = None
     for number, ending in enumerate(endings, start=1):
@@ -106,12 +83,9 @@ def test_budgets_rows_and_checkpoints_follow_the_rules(endings: list[Ending]) ->
 
 
 def test_a_job_that_never_fails_writes_its_status_a_few_times() -> None:
-    world = world_with_attempt_1()
-    job = world.jobs[f"{CHILD}-1"]
-    world.start_pods(job)
-    passes(world)
-    world.end_pod(world.pods[f"{CHILD}-1-0"], 0, a_record(0, step=96, total_steps=96))
-    world.settle(job)
-    passes(world)
+    world = world_with_budgets()
+    world.start_pods(world.job("1"))
+    world.operate()
+    world.run_ends("1", 0, a_record(0, step=96, total_steps=96))
     assert world.status["phase"] == "Succeeded"
     assert world.writes <= 8

@@ -25,10 +25,11 @@ from finetune_operator.domain.actions import (
     Plan,
 )
 from finetune_operator.domain.observed import Observation
+from finetune_operator.domain.plan import plan
 from finetune_operator.domain.views import child_view, claim_view, job_view, pod_view
 from finetune_operator.domain.wanted import wanted
 from finetune_trainer.contract import Progress, Termination
-from tests.builders import IDENTITY, SITE, START, a_claim, a_spec, stamp
+from tests.builders import CHILD, IDENTITY, SITE, START, a_claim, a_report, a_spec, stamp
 
 Raw = dict[str, Any]
 
@@ -56,6 +57,7 @@ class World:
     progress: Progress | None = None
     created: list[str] = field(default_factory=list)  # names of Jobs, in order
     writes: int = 0
+    told: list[str] = field(default_factory=list)  # reasons of events, in order
     _uids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     # --- the operator's side ----------------------------------------------------------------------
@@ -107,6 +109,17 @@ class World:
                 return
             self.act(action)
             calls += 1
+
+    def operate(self) -> Plan:
+        """Passes until there is nothing to do while the world stands still; the last plan."""
+        for _ in range(10):
+            seen, version = self.look()
+            made = plan(seen)
+            if made.status is None and not made.actions:
+                return made
+            self.carry_out(made, version=version)
+            self.told += [event.reason for event in made.events]
+        raise AssertionError("no fix point while the world stands still")
 
     def act(self, action: Action) -> None:
         match action:
@@ -235,6 +248,23 @@ class World:
 
     # --- what tests ask ---------------------------------------------------------------------------
 
+    def job(self, suffix: str) -> Raw:
+        """The Job named `<child name>-<suffix>`."""
+        return self.jobs[f"{CHILD}-{suffix}"]
+
+    def pod(self, suffix: str, rank: int = 0) -> Raw:
+        return self.pods[f"{CHILD}-{suffix}-{rank}"]
+
+    def run_ends(self, suffix: str, code: int, record: Termination | None = None) -> None:
+        """All pods of a Job run and end alike, the Job controller follows, and so do we."""
+        job = self.job(suffix)
+        self.start_pods(job)
+        for rank in range(job["spec"]["parallelism"]):
+            self.end_pod(self.pod(suffix, rank), code, record)
+        while not {"Failed", "Complete"} & job_view(job).conditions:
+            self.settle(job)
+        self.operate()
+
     def condition(self, kind: str) -> Raw | None:
         found = (c for c in self.status.get("conditions", []) if c["type"] == kind)
         return next(found, None)
@@ -243,3 +273,19 @@ class World:
     def finished(self) -> bool:
         succeeded = self.condition("Succeeded")
         return succeeded is not None and succeeded["status"] != "Unknown"
+
+
+def world_in_attempt_1(**spec: Any) -> World:
+    """Preflight has passed and the Job of attempt 1 exists, without pods."""
+    world = World(spec=a_spec(**spec))
+    world.operate()
+    world.run_ends("preflight-1", 0, a_report())
+    return world
+
+
+def running_world(**spec: Any) -> World:
+    """All ranks of attempt 1 run."""
+    world = world_in_attempt_1(**spec)
+    world.start_pods(world.job("1"))
+    world.operate()
+    return world
