@@ -63,7 +63,7 @@ def build_pod_spec(config: RunConfig, *, resolved: FixedSpec, role: str) -> dict
 def _container(config: RunConfig, resolved: FixedSpec, role: str) -> dict[str, Any]:
     training = role != PREFLIGHT_ROLE
     environment = {RUN_CONFIG_VARIABLE: config.to_json(), **ENVIRONMENT}
-    if threads := _threads(resolved.compute, config):
+    if threads := _threads(config, resolved.compute, training=training):
         environment["OMP_NUM_THREADS"] = str(threads)
     container: dict[str, Any] = {
         "name": TRAINER_CONTAINER,
@@ -100,13 +100,14 @@ def _asked(cpu: str | None, memory: str | None) -> dict[str, str]:
     return {key: value for key, value in (("cpu", cpu), ("memory", memory)) if value is not None}
 
 
-def _threads(compute: Compute, config: RunConfig) -> int | None:
-    """Compute threads of a rank: its share of the CPU limit, so that ranks do not fight for cores.
+def _threads(config: RunConfig, compute: Compute, *, training: bool) -> int | None:
+    """Compute threads of a process: its share of the CPU limit, so that none fight for cores.
 
     Left to the runtime when there is no limit.
     """
-    match = _CPU.fullmatch(compute.cpu or "")
+    preflight = compute.preflight.cpu if compute.preflight else None
+    match = _CPU.fullmatch((compute.cpu if training else preflight) or "")
     if match is None:
         return None
     cores = float(match["number"]) / (1000 if match["milli"] else 1)
-    return max(1, int(cores) // config.topology.processes_per_node)
+    return max(1, int(cores) // (config.topology.processes_per_node if training else 1))
