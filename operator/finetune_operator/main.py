@@ -13,10 +13,11 @@ import os
 import signal
 import sys
 import time
+from asyncio import FIRST_COMPLETED
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import kopf
 import uvloop
@@ -40,6 +41,8 @@ from finetune_operator.runtime.reconciler import Reconciler
 from finetune_operator.runtime.resync import Resync
 from finetune_operator.runtime.workers import Workers
 from finetune_operator.settings import Settings, read_settings
+
+WATCHES_GRACE_SECONDS: Final = 10.0  # for Kopf's tasks when the process is asked to end
 
 log = logging.getLogger(__name__)
 
@@ -175,12 +178,13 @@ async def lead(operator: Operator, stop: asyncio.Event) -> int:
     catch_signals(stop)  # Kopf took them over
     watches = asyncio.create_task(kopf.run_tasks(kopf_tasks, ignored=ours), name="watches")
     asked = asyncio.create_task(stop.wait(), name="stop")
-    done, _ = await asyncio.wait({watches, asked, *parts}, return_when=asyncio.FIRST_COMPLETED)
+    # Kopf's tasks are watched one by one: run_tasks may go on for ever when one of them died.
+    done, _ = await asyncio.wait({*kopf_tasks, asked, *parts}, return_when=FIRST_COMPLETED)
     for task in done - {asked}:
-        log.error("%s ended: %r", task.get_name(), task.exception())
+        log.error("%s ended", task.get_name(), exc_info=task.exception())
     await operator.workers.stop()
     stop_kopf.set()
-    await asyncio.gather(watches, return_exceptions=True)
+    await asyncio.wait({watches}, timeout=WATCHES_GRACE_SECONDS)
     for task in parts:
         task.cancel()
     return 0 if asked in done else 1
@@ -196,7 +200,7 @@ async def exit_when_lost(election: Election) -> None:
 async def first_of(stop: Coroutine[Any, Any, object], work: Coroutine[Any, Any, object]) -> bool:
     """Wait for either; True when `work` ended first. The other one is cancelled."""
     tasks = [asyncio.create_task(stop), asyncio.create_task(work)]
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(tasks, return_when=FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
     if tasks[1] in done:
@@ -215,7 +219,9 @@ def main() -> None:
     """Entry point of `finetune-operator`."""
     settings = read_settings(sys.argv[1:], os.environ)
     configure_logging(settings.log_format)
-    sys.exit(uvloop.run(run(settings)))
+    code = asyncio.Runner(loop_factory=uvloop.new_event_loop).run(run(settings))
+    logging.shutdown()
+    os._exit(code)  # closing the loop would wait for tasks of Kopf that may not end
 
 
 if __name__ == "__main__":

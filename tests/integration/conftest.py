@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from dev.cluster import binaries
 from dev.cluster.control_plane import EnvTest, start_envtest
 from dev.cluster.shell import wait_until
+from tests.integration.operators import Zygote
+from tests.integration.proxy import LoopThread
+from tests.integration.stage import Stage, grant_rights, open_stage
 
 ROOT = Path(__file__).parents[2]
+FAILED = pytest.StashKey[bool]()
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -25,3 +30,51 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvTest]:
             served = f"/apis/{crd['spec']['group']}/v1alpha1/{crd['spec']['names']['plural']}"
             wait_until(lambda url=served: env.api.exists(url), what=served, seconds=30)
         yield env
+
+
+@pytest.fixture(scope="session")
+def operator_rights(api_server: EnvTest) -> EnvTest:
+    """The API server with the chart's rights bound to the operator's service account."""
+    binaries.ensure(["helm"])
+    grant_rights(api_server)
+    return api_server
+
+
+@pytest.fixture(scope="session")
+def proxy_loop() -> Iterator[LoopThread]:
+    thread = LoopThread()
+    yield thread
+    thread.close()
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    forker = Zygote()
+    yield forker
+    forker.close()
+
+
+@pytest.fixture
+def stage(
+    operator_rights: EnvTest,
+    proxy_loop: LoopThread,
+    zygote: Zygote,
+    request: pytest.FixtureRequest,
+) -> Iterator[Stage]:
+    """A namespace for an operator of its own; its log stays under out/ when the test fails."""
+    opened = open_stage(operator_rights, proxy_loop, zygote=zygote, name=request.node.originalname)
+    yield opened
+    opened.close()
+    if not request.node.stash.get(FAILED, False):
+        opened.log.unlink(missing_ok=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let fixtures know that their test failed."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report

@@ -122,7 +122,7 @@ def has_ended(pod: Mapping[str, Any]) -> bool:
 def _essence(pod: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a pod that decisions look at: the rest is large and would be kept for nothing."""
     metadata = pod["metadata"]
-    kept = ("name", "uid", "labels", "annotations", "deletionTimestamp")
+    kept = ("name", "uid", "labels", "annotations", "ownerReferences", "deletionTimestamp")
     return {
         "metadata": {key: metadata[key] for key in kept if key in metadata},
         "spec": {"nodeName": (pod.get("spec") or {}).get("nodeName", "")},
