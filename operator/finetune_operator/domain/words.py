@@ -21,29 +21,28 @@ def shorten(text: str, limit: int = MESSAGE_LIMIT) -> str:
 
 
 def explain(cause: Cause, record: Termination | None) -> str:
-    """What went wrong, with each problem of the data and its line numbers."""
-    problems = (
-        [problem for problem in record.problems if problem.severity == "error"] if record else []
-    )
-    parts = [cause.message, *(name_problem(problem) for problem in problems)]
-    return shorten("; ".join(part for part in parts if part) or cause.reason)
+    """What went wrong: each problem of the data with its line numbers, else the cause's words."""
+    errors = [each for each in record.problems if each.severity == "error"] if record else []
+    named = "; ".join(name_problem(problem) for problem in errors)
+    return shorten(named or cause.message or cause.reason)
 
 
 def name_problem(problem: Problem) -> str:
-    """`message (invalid_json, line 17)`."""
+    """`message (invalid_json, line 17)`; lines that the message names are not named twice."""
     where = name_lines(problem)
-    return f"{problem.message} ({problem.code}{', ' if where else ''}{where})"
+    details = [problem.code, where] if where and where not in problem.message else [problem.code]
+    return f"{problem.message} ({', '.join(details)})"
 
 
 def name_lines(problem: Problem) -> str:
-    """`line 17`, or `lines 17, 23 and 4 more`; empty when no line is known."""
+    """`line 17`, `lines 17 and 23`, or `lines 17, 23 and 4 more`; empty when no line is known."""
     if not problem.rows:
         return ""
-    lines = ", ".join(str(row) for row in problem.rows)
-    more = problem.count - len(problem.rows)
-    return f"line{'s' if len(problem.rows) > 1 else ''} {lines}" + (
-        f" and {more} more" if more > 0 else ""
-    )
+    named = [str(row) for row in problem.rows]
+    more = problem.count - len(named)
+    last = f"{more} more" if more > 0 else named.pop()
+    listed = " and ".join(part for part in (", ".join(named), last) if part)
+    return f"line{'s' if len(problem.rows) > 1 else ''} {listed}"
 
 
 def budget_words(end: str) -> str:
