@@ -23,7 +23,7 @@ from tests.trainer_builders import tiny_model
 
 NAMESPACE = "cluster-tests"
 INPUTS = "inputs"
-JOB_SECONDS = 300.0
+JOB_SECONDS = 480.0
 FINISHED = ("Succeeded", "Failed")
 
 
@@ -35,7 +35,10 @@ class Product:
     trainer: str
 
     def create(self, name: str, changes: dict[str, object]) -> None:
-        """Apply a job that trains the tiny model on CPU, with `changes` by dotted path."""
+        """Make a job that trains the tiny model on CPU, with `changes` by dotted path.
+
+        A job of that name that an earlier session left is deleted: a job's spec is fixed.
+        """
         small = {
             "spec.model.source": f"pvc://{INPUTS}/tiny",
             "spec.compute.gpusPerNode": 0,
@@ -43,6 +46,7 @@ class Product:
             "spec.recovery.backoffSeconds": 1,
         }
         manifest = finetunejob(name, {**small, **changes}, namespace=NAMESPACE)
+        self.cluster.kubectl("delete", "finetunejob", name, "--ignore-not-found")
         self.cluster.apply(manifest)
 
     def wait_for_end(self, name: str) -> Object:

@@ -13,7 +13,7 @@ from tests.cluster.conftest import JOB_SECONDS, Product, config_map
 from tests.trainer_builders import conversations, write_jsonl
 
 NAME = "two-ranks"
-STEPS = 240
+STEPS = 120
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def job(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Object:
         "spec.training.globalBatchSize": 8,
         "spec.checkpoint.interval": 10,
         "spec.compute.nodes": 2,
+        "spec.compute.cpu": "900m",  # one thread each: two cores are enough for both
     }
     product.create(NAME, changes)
     product.cluster.wait(
