@@ -41,7 +41,7 @@ test-unit: setup binaries ## Pure tables, properties and the tiny-model trainer
 test-integration: setup binaries ## The operator against a real etcd and kube-apiserver
 	$(BIN)/pytest tests/integration
 
-test-cluster: setup model dataset ## Real pods on the local cluster
+test-cluster: setup ## Real pods on the local cluster
 	$(BIN)/pytest tests/cluster
 
 # --- things that are made ----------------------------------------------------------------------------
