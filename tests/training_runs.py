@@ -150,3 +150,14 @@ def steps_in_log(job: JobFolder) -> int:
         return job.log.read_bytes().count(b"\n")
     except FileNotFoundError:
         return 0
+
+
+def adapter_bytes(job: JobFolder) -> bytes:
+    """The trained adapter as `output/adapter` names it."""
+    return (job.root / "output" / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def ranks_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """The pids of a launcher's ranks, in the order they were started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return sorted(int(pid) for pid in children.split())

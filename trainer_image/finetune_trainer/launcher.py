@@ -29,8 +29,8 @@ from finetune_trainer.contract import (
     Termination,
 )
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.training.cgroup import Cgroup
 from finetune_trainer.training.failures import classify
-from finetune_trainer.training.memory_events import count_oom_kills
 from finetune_trainer.training.node import Node, make_node, train
 from finetune_trainer.training.outcome import RankExit, choose_cause, termination
 from finetune_trainer.training.processes import Processes, block_signals
@@ -80,7 +80,7 @@ def run_training(environment: Mapping[str, str]) -> Termination:
 
 def run_preflight(environment: Mapping[str, str]) -> int:
     """Run preflight in a child, which leaves the record itself unless it is killed."""
-    kills_before = count_oom_kills()
+    kills_before = Cgroup().oom_kills()
     processes = Processes(["-m", PREFLIGHT_MODULE], [{}])
     ended = processes.supervise(stop_seconds=0, peer_lost=lambda: False)
     if not ended.returncodes:
@@ -90,7 +90,7 @@ def run_preflight(environment: Mapping[str, str]) -> int:
     else:
         cause = choose_cause(
             [RankExit(0, ended.returncodes[0], None)],
-            out_of_memory=count_oom_kills() > kills_before,
+            out_of_memory=Cgroup().oom_kills() > kills_before,
             time=time.time(),
         )
         record = Termination(code=cause.code, reason=cause.reason, message=cause.message)

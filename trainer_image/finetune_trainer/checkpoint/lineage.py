@@ -90,7 +90,7 @@ def segments(executions: Iterable[Execution]) -> tuple[Segment, ...]:
         found.append(Segment(current.key, first, last))
         if current.parent is None or current.parent.writer >= current.key:
             break
-        last = current.parent.step
+        last = current.parent.step if last is None else min(last, current.parent.step)
         current = known.get(current.parent.writer)
     return tuple(reversed(found))
 

@@ -22,7 +22,7 @@ from finetune_trainer.contract import (
     Termination,
 )
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.training.memory_events import count_oom_kills
+from finetune_trainer.training.cgroup import Cgroup
 from finetune_trainer.training.outcome import RankExit, choose_cause, stopped
 from finetune_trainer.training.processes import Ended, Processes, next_signal
 from finetune_trainer.training.rendezvous import Attendance, Meeting
@@ -60,7 +60,7 @@ class Node:
         """What each rank's process finds in its environment."""
         topology = self.config.topology
         local = topology.processes_per_node
-        threads = str(max(1, len(os.sched_getaffinity(0)) // local))
+        threads = str(max(1, Cgroup().cpus() // local))
         common = {
             "WORLD_SIZE": str(topology.world_size),
             "LOCAL_WORLD_SIZE": str(local),
@@ -136,13 +136,13 @@ def _wait_for_peers(config: RunConfig, company: Meeting | Attendance) -> Ending 
 
 
 def _run_ranks(node: Node, company: Meeting | Attendance) -> Ending:
-    kills_before = count_oom_kills()
+    kills_before = Cgroup().oom_kills()
     environments = node.rank_environments()
     logger.info("starting %d of %s ranks", len(environments), environments[0]["WORLD_SIZE"])
     processes = Processes(["-m", RANK_MODULE], environments)
     grace = max(1, node.config.termination_grace_seconds - GRACE_MARGIN_SECONDS)
     ended = processes.supervise(stop_seconds=grace, peer_lost=company.lost.is_set)
-    return _explain(node, ended, out_of_memory=count_oom_kills() > kills_before)
+    return _explain(node, ended, out_of_memory=Cgroup().oom_kills() > kills_before)
 
 
 def _explain(node: Node, ended: Ended, *, out_of_memory: bool) -> Ending:

@@ -1,0 +1,161 @@
+"""A run that is killed and resumed has the same adapter, bit for bit, as one that is not.
+
+Real launchers, real processes, real signals. Each job is killed at five moments; the moments within
+a step come from a seeded generator, so that another run of the test kills elsewhere only by what
+the machine's own timing adds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_trainer.checkpoint.layout import TEMPORARY_PREFIX, JobFolder
+from finetune_trainer.checkpoint.lineage import CheckpointName
+from finetune_trainer.contract import ExitCode, RunConfig
+from tests.training_runs import (
+    TOTAL_STEPS,
+    Launched,
+    Sources,
+    adapter_bytes,
+    attempt,
+    launch,
+    ranks_of,
+    steps_in_log,
+)
+
+Moment = Callable[[JobFolder], bool]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    return Sources(tmp_path_factory.mktemp("sources")).make()
+
+
+def uninterrupted(sources: Sources, folder: Path, *, processes: int) -> JobFolder:
+    config = attempt(sources.config(folder / "whole"), 1, processes=processes)
+    assert launch(config, folder / "whole-output").wait() == ExitCode.OK
+    return JobFolder.of(config)
+
+
+def after_step(step: int) -> Moment:
+    return lambda job: steps_in_log(job) >= step
+
+
+def writing_checkpoint(step: int) -> Moment:
+    pattern = f"{TEMPORARY_PREFIX}step-{step:08d}*"
+    return lambda job: any(job.checkpoints.glob(pattern)) if job.checkpoints.is_dir() else False
+
+
+def at_random_after(step: int, generator: random.Random) -> Moment:
+    """Some time within the next 80 ms, two steps of the tiny model."""
+    polls = generator.randrange(40)
+    seen = iter(range(polls))
+    return lambda job: steps_in_log(job) >= step and next(seen, None) is None
+
+
+def run_until(config: RunConfig, folder: Path, moment: Moment) -> Launched:
+    running = launch(config, folder)
+    assert running.wait_until(moment), running.record.read_text()
+    return running
+
+
+def kill(running: Launched) -> None:
+    """What the kernel does to a pod: every process gone at once."""
+    running.signal(signal.SIGKILL)
+    running.wait()
+
+
+def lines(job: JobFolder) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in job.log.read_text().splitlines()]
+
+
+def assert_same_run(job: JobFolder, whole: JobFolder) -> None:
+    assert adapter_bytes(job) == adapter_bytes(whole)
+    assert [line["step"] for line in lines(job)] == list(range(1, TOTAL_STEPS + 1))
+    what_is_computed = ("loss", "learning_rate", "grad_norm", "epoch", "supervised_tokens")
+    for field in (*what_is_computed, "eval_loss"):
+        assert [line.get(field) for line in lines(job)] == [
+            line.get(field) for line in lines(whole)
+        ], field
+    assert job.samples.read_text() == whole.samples.read_text()
+
+
+def test_one_process_killed_five_times(sources: Sources, tmp_path: Path) -> None:
+    """Kills at random in steps, while a checkpoint is written, and after the last step."""
+    whole = uninterrupted(sources, tmp_path, processes=1)
+    base = sources.config(tmp_path / "killed")
+    generator = random.Random(1)
+    moments = [
+        at_random_after(generator.randint(1, 3), generator),
+        at_random_after(generator.randint(5, 7), generator),
+        writing_checkpoint(8),
+        at_random_after(generator.randint(10, 15), generator),
+        after_step(TOTAL_STEPS),
+    ]
+    for number, moment in enumerate(moments, start=1):
+        kill(run_until(attempt(base, number), tmp_path / "output", moment))
+    last = launch(attempt(base, 6), tmp_path / "output")
+    assert last.wait() == ExitCode.OK
+    job = JobFolder.of(base)
+    assert_same_run(job, whole)
+    assert last.termination().resumed_from_step in (16, TOTAL_STEPS)
+    assert len(list(job.checkpoints.glob("step-*.a?.e?"))) <= base.checkpoint.keep + 1
+
+
+def test_two_processes_stopped_in_five_ways(sources: Sources, tmp_path: Path) -> None:
+    """Kills of a node and of one rank, SIGTERM, and a kill while a checkpoint is written."""
+    whole = uninterrupted(sources, tmp_path, processes=2)
+    base = sources.config(tmp_path / "killed")
+    output = tmp_path / "output"
+    generator = random.Random(2)
+
+    kill(run_until(attempt(base, 1, processes=2), output, after_step(generator.randint(5, 6))))
+
+    one_rank = run_until(attempt(base, 2, processes=2), output, at_random_after(6, generator))
+    os.kill(ranks_of(one_rank.process)[1], signal.SIGKILL)
+    assert one_rank.wait() == ExitCode.INFRASTRUCTURE
+    assert one_rank.termination().reason == "RankKilled"
+
+    asked = run_until(attempt(base, 3, processes=2), output, after_step(9))
+    asked.signal(signal.SIGTERM)
+    assert asked.wait() == ExitCode.STOPPED_SAVED
+    saved = asked.termination()
+    assert saved.last_checkpoint is not None
+    assert saved.last_checkpoint.step == saved.step
+    assert saved.steps_lost == 0
+
+    kill(run_until(attempt(base, 4, processes=2), output, writing_checkpoint(16)))
+    kill(run_until(attempt(base, 5, processes=2), output, after_step(TOTAL_STEPS)))
+    assert launch(attempt(base, 6, processes=2), output).wait() == ExitCode.OK
+    assert_same_run(JobFolder.of(base), whole)
+
+
+def test_a_writer_that_wakes_up_late_is_never_seen(sources: Sources, tmp_path: Path) -> None:
+    """A pod is frozen, replaced, and goes on: nothing it writes then reaches the run."""
+    whole = uninterrupted(sources, tmp_path, processes=1)
+    base = sources.config(tmp_path / "frozen")
+    job = JobFolder.of(base)
+    frozen = run_until(attempt(base, 1), tmp_path / "output", after_step(9))
+    everyone = [frozen.process.pid, *ranks_of(frozen.process)]
+    for pid in everyone:
+        os.kill(pid, signal.SIGSTOP)
+    replacement = launch(attempt(base, 2), tmp_path / "output")
+    assert replacement.wait_until(lambda job: job.executions(2).exists())
+    for pid in everyone:
+        os.kill(pid, signal.SIGCONT)
+    assert frozen.wait() == ExitCode.INFRASTRUCTURE
+    assert frozen.termination().reason == "Superseded"
+    assert replacement.wait() == ExitCode.OK
+    assert replacement.termination().resumed_from_step == 8
+    assert {line["attempt"] for line in lines(job)[8:]} == {2}
+    assert_same_run(job, whole)
+    late = CheckpointName(step=12, attempt=1, execution=1)
+    assert job.latest.read_text().strip() != str(late)

@@ -1,0 +1,105 @@
+"""How a node's exit code comes from its ranks' ends."""
+
+from __future__ import annotations
+
+import errno
+import signal
+
+import pytest
+import torch
+
+from finetune_trainer.contract import (
+    CheckpointReference,
+    ExitCode,
+    Progress,
+)
+from finetune_trainer.errors import TrainerError
+from finetune_trainer.training.failures import classify
+from finetune_trainer.training.outcome import RankExit, choose_cause, stopped
+from finetune_trainer.training.reports import Ending, Facts
+
+
+def said(rank: int, code: ExitCode, *, time: float = 1.0) -> RankExit:
+    return RankExit(rank, code, Ending(code=code, reason=code.name, message="", time=time))
+
+
+def killed(rank: int, number: signal.Signals = signal.SIGKILL) -> RankExit:
+    return RankExit(rank, -number, None)
+
+
+CAUSES = {
+    "all done": ([said(0, ExitCode.OK), said(1, ExitCode.OK)], False, ExitCode.OK),
+    "all stopped": ([said(0, ExitCode.STOPPED_SAVED)] * 2, False, ExitCode.STOPPED_SAVED),
+    "a lost peer is not the cause when a rank says more": (
+        [said(0, ExitCode.PEER_LOST), said(1, ExitCode.DISK_FULL, time=2.0)],
+        False,
+        ExitCode.DISK_FULL,
+    ),
+    "a killed rank explains its lost peers": (
+        [said(0, ExitCode.PEER_LOST), killed(1)],
+        False,
+        ExitCode.INFRASTRUCTURE,
+    ),
+    "killed while the container ran out of memory": (
+        [said(0, ExitCode.PEER_LOST), killed(1)],
+        True,
+        ExitCode.HOST_OUT_OF_MEMORY,
+    ),
+    "a crash is no lack of memory": (
+        [killed(0, signal.SIGSEGV)],
+        True,
+        ExitCode.INFRASTRUCTURE,
+    ),
+    "an unknown code is infrastructure": ([RankExit(0, 1, None)], False, ExitCode.INFRASTRUCTURE),
+    "numerics before infrastructure": (
+        [said(0, ExitCode.INFRASTRUCTURE), said(1, ExitCode.NOT_FINITE)],
+        False,
+        ExitCode.NOT_FINITE,
+    ),
+}
+
+
+@pytest.mark.parametrize(("exits", "out_of_memory", "wanted"), CAUSES.values(), ids=CAUSES.keys())
+def test_cause(exits: list[RankExit], out_of_memory: bool, wanted: ExitCode) -> None:
+    assert choose_cause(exits, out_of_memory=out_of_memory, time=9.0).code == wanted
+
+
+ERRORS = {
+    "a full disk": (OSError(errno.ENOSPC, "No space left on device"), ExitCode.DISK_FULL),
+    "a full quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), ExitCode.DISK_FULL),
+    "a volume that fails": (OSError(errno.EIO, "Input/output error"), ExitCode.INFRASTRUCTURE),
+    "host memory": (MemoryError(), ExitCode.HOST_OUT_OF_MEMORY),
+    "host memory, as torch says it": (
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        ExitCode.HOST_OUT_OF_MEMORY,
+    ),
+    "GPU memory": (torch.OutOfMemoryError("CUDA out of memory."), ExitCode.GPU_OUT_OF_MEMORY),
+    "a GPU that fails": (
+        RuntimeError("CUDA error: unspecified launch failure"),
+        ExitCode.GPU_FAULT,
+    ),
+    "a known failure": (TrainerError(ExitCode.MODEL, "R", "m"), ExitCode.MODEL),
+    "anything else": (KeyError("x"), ExitCode.INFRASTRUCTURE),
+}
+
+
+@pytest.mark.parametrize(("error", "wanted"), ERRORS.values(), ids=ERRORS.keys())
+def test_error(error: Exception, wanted: ExitCode) -> None:
+    assert classify(error).code == wanted
+
+
+@pytest.mark.parametrize(
+    ("resumed", "saved", "wanted"),
+    [
+        (None, None, ExitCode.STOPPED_NOTHING_NEW),
+        (None, 4, ExitCode.STOPPED_SAVED),
+        (4, 4, ExitCode.STOPPED_NOTHING_NEW),
+        (4, 8, ExitCode.STOPPED_SAVED),
+    ],
+)
+def test_a_stop_that_took_too_long_tells_whether_something_new_was_saved(
+    resumed: int | None, saved: int | None, wanted: ExitCode
+) -> None:
+    checkpoint = CheckpointReference(step=saved, path="p", digest="d") if saved else None
+    progress = Progress(uid="u", attempt=1, resumed_from_step=resumed, last_checkpoint=checkpoint)
+    assert stopped(Facts(progress=progress), time=1.0).code == wanted
