@@ -18,6 +18,7 @@ from finetune_operator import __version__
 from finetune_operator.kube.requests import Request
 
 PREFIX: Final = "finetune_operator"
+MOST_REASONS: Final = 50  # label values: some come from the trainer's termination record
 _SHORT: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _LONG: Final = (10, 30, 60, 120, 300, 600, 1800, 3600, 2 * 3600, 6 * 3600, 24 * 3600)
 
@@ -136,6 +137,7 @@ class Metrics:
             ["outcome", "reason"],
             registry=self.registry,
         )
+        self._reasons: set[str] = set()
         self.lost_steps = Counter(
             "finetunejob_lost_steps",
             "Optimizer steps that were done and have to be done again.",
@@ -190,7 +192,9 @@ class Metrics:
 
     def attempt_ended(self, outcome: str, reason: str, *, steps_lost: int) -> None:
         """See `HistoryObserver.attempt_ended`."""
-        self.attempts.labels(outcome, reason).inc()
+        if len(self._reasons) < MOST_REASONS:
+            self._reasons.add(reason)
+        self.attempts.labels(outcome, reason if reason in self._reasons else "Other").inc()
         self.lost_steps.inc(steps_lost)
 
     def first_step(self, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,18 +55,31 @@ def zygote() -> Iterator[Zygote]:
 
 
 @pytest.fixture
-def stage(
+def new_stage(
     operator_rights: EnvTest,
     proxy_loop: LoopThread,
     zygote: Zygote,
     request: pytest.FixtureRequest,
-) -> Iterator[Stage]:
-    """A namespace for an operator of its own; its log stays under out/ when the test fails."""
-    opened = open_stage(operator_rights, proxy_loop, zygote=zygote, name=request.node.originalname)
-    yield opened
-    opened.close()
-    if not request.node.stash.get(FAILED, False):
-        opened.log.unlink(missing_ok=True)
+) -> Iterator[Callable[[], Stage]]:
+    """Opens namespaces with an operator each; logs stay under out/ when the test fails."""
+    opened: list[Stage] = []
+
+    def build() -> Stage:
+        name = request.node.originalname
+        opened.append(open_stage(operator_rights, proxy_loop, zygote=zygote, name=name))
+        return opened[-1]
+
+    yield build
+    for one in opened:
+        one.close()
+        if not request.node.stash.get(FAILED, False):
+            one.log.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def stage(new_stage: Callable[[], Stage]) -> Stage:
+    """The only stage of a test."""
+    return new_stage()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import yaml
 
 from dev.cluster.control_plane import EnvTest
+from finetune_operator.constants import LABEL_JOB
 from finetune_trainer.contract import (
     CheckpointReference,
     DataSummary,
@@ -197,10 +198,19 @@ class Stage:
         """Live Jobs by name."""
         return self._by_name(f"/apis/batch/v1/namespaces/{self.namespace}/jobs")
 
-    def events(self) -> list[Object]:
-        """Events of the namespace."""
+    def events(self, name: str) -> list[Object]:
+        """Events about the FineTuneJob."""
         path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
-        return list(self.env.api.items(path))
+        return list(self.env.api.items(f"{path}?fieldSelector=regarding.name={name}"))
+
+    def clear(self, name: str) -> None:
+        """Remove the FineTuneJob with its Jobs and pods, so that later lists are short."""
+        self.env.api.request("DELETE", self._path("finetunejobs", name))
+        for collection in ("/apis/batch/v1", "/api/v1"):
+            plural = "jobs" if collection.endswith("batch/v1") else "pods"
+            path = f"{collection}/namespaces/{self.namespace}/{plural}"
+            selector = f"?labelSelector={LABEL_JOB}={name}&gracePeriodSeconds=0"
+            self.env.api.request("DELETE", path + selector, {"propagationPolicy": "Background"})
 
     def _by_name(self, path: str) -> dict[str, Object]:
         return {item["metadata"]["name"]: item for item in self.env.api.items(path)}

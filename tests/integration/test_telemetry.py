@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,7 @@ def test_events_tell_what_changed(stage: Stage) -> None:
     uid = stage.apply("tune")["metadata"]["uid"]
     stage.until_phase("tune", "Succeeded")
     told = eventually(
-        lambda: {e["reason"]: e for e in stage.events()} if _has(stage, "Succeeded") else None,
+        lambda: told if "Succeeded" in (told := reasons(stage, "tune")) else None,
         what="the last Event",
     )
     assert {"Accepted", "PreflightPassed", "AttemptFailed", "Succeeded"} <= set(told)
@@ -147,8 +148,8 @@ def test_events_tell_what_changed(stage: Stage) -> None:
     assert "AttemptFailed" in described
 
 
-def _has(stage: Stage, reason: str) -> bool:
-    return any(event["reason"] == reason for event in stage.events())
+def reasons(stage: Stage, name: str) -> dict[str, dict[str, Any]]:
+    return {event["reason"]: event for event in stage.events(name)}
 
 
 def test_metrics_count_what_was_done(stage: Stage) -> None:

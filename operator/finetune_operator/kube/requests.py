@@ -103,11 +103,15 @@ def update(resource: Resource, body: Mapping[str, Any]) -> Request:
 def delete(
     resource: Resource, namespace: str, *, name: str, uid: str, grace: int | None
 ) -> Request:
-    """Delete the object of that uid, its dependents first; grace 0 removes a pod at once."""
+    """Delete the object of that uid; grace 0 removes a pod at once.
+
+    A Job stays until its pods are gone, so that its absence means theirs. Anything else must not
+    wait for the garbage collector.
+    """
     body: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "DeleteOptions",
-        "propagationPolicy": "Foreground",
+        "propagationPolicy": "Foreground" if resource == JOBS else "Background",
         "preconditions": {"uid": uid},
     }
     if grace is not None:

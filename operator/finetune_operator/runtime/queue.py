@@ -97,12 +97,12 @@ class WorkQueue:
             pending[1].cancel()
         self._delayed[key] = (due, self._time.call_later(delay, lambda: self._ripen(key)))
 
-    def add_rate_limited(self, key: Key) -> None:
-        """Queue the key after its backoff: 5 ms x 2^failures, at most 5 minutes."""
+    def add_rate_limited(self, key: Key, *, least: float = 0.0) -> None:
+        """Queue the key after its backoff (5 ms x 2^failures, up to 5 min), or `least` seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         self._observer.retried()
-        self.add_after(key, backoff(failures))
+        self.add_after(key, max(least, backoff(failures)))
 
     def forget(self, key: Key) -> None:
         """The key succeeded: its next failure starts the backoff anew."""

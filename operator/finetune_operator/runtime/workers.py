@@ -79,7 +79,7 @@ class Workers:
             return "conflict"
         except ApiError as error:
             log.warning("%s: %s: %s", key, type(error).__name__, error)
-            self._queue.add_rate_limited(key)
+            self._queue.add_rate_limited(key, least=error.retry_after or 0.0)
             return "error"
         except Exception:  # a defect that one job triggers must not stop the others
             log.exception("%s: the reconcile failed", key)

@@ -25,6 +25,7 @@ from finetune_operator.kube.requests import (
     NODES,
     PODS,
     Request,
+    Resource,
     Response,
     read_answer,
 )
@@ -81,18 +82,21 @@ def test_a_status_is_replaced_as_a_whole_and_only_at_the_version_that_was_read()
     ]
 
 
-@pytest.mark.parametrize(("grace", "extra"), [(None, {}), (0, {"gracePeriodSeconds": 0})])
-def test_a_deletion_names_the_uid_and_lets_dependents_go_first(
-    grace: int | None, extra: dict[str, int]
+@pytest.mark.parametrize(
+    ("resource", "grace", "wanted"),
+    [
+        (JOBS, None, {"propagationPolicy": "Foreground"}),
+        (PODS, None, {"propagationPolicy": "Background"}),
+        (PODS, 0, {"propagationPolicy": "Background", "gracePeriodSeconds": 0}),
+    ],
+    ids=["a Job waits for its pods", "a pod waits for its containers", "a lost pod for nothing"],
+)
+def test_a_deletion_names_the_uid_and_what_to_wait_for(
+    resource: Resource, grace: int | None, wanted: dict[str, Any]
 ) -> None:
-    body = requests.delete(PODS, "team", name="p", uid="u1", grace=grace).body
-    assert body == {
-        "apiVersion": "v1",
-        "kind": "DeleteOptions",
-        "propagationPolicy": "Foreground",
-        "preconditions": {"uid": "u1"},
-        **extra,
-    }
+    body = requests.delete(resource, "team", name="p", uid="u1", grace=grace).body
+    common = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": "u1"}}
+    assert body == {**common, **wanted}
 
 
 @pytest.mark.parametrize(
