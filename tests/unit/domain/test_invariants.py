@@ -76,6 +76,7 @@ class Life(RuleBasedStateMachine):
                 assert not self.world.live_pods(), "every older pod has ended"
                 recorded = self.world.status["currentAttempt" if self.attempts else "preflight"]
                 assert action.manifest["metadata"]["name"] == recorded["jobName"], "intent first"
+                assert "jobUID" not in recorded, "what was seen once is never made again"
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
