@@ -167,6 +167,13 @@ def test_a_later_attempt_may_resume_and_knows_which_checkpoint_must_exist() -> N
     assert (second.attempt, second.job) == (2, IDENTITY)
 
 
+def test_no_prompt_is_expanded_by_the_kubelet() -> None:
+    prompt = "What do $(HOME) and $$ mean?"
+    job = attempt_of(training={"samples": {"prompts": [prompt]}})
+    assert "$" not in str(container_of(job)["env"][0])
+    assert config_of(job).training.samples.prompts == (prompt,)
+
+
 # --- the pod --------------------------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ def build_pod_spec(config: RunConfig, *, resolved: FixedSpec, role: str) -> dict
 
 def _container(config: RunConfig, resolved: FixedSpec, role: str) -> dict[str, Any]:
     training = role != PREFLIGHT_ROLE
-    environment = {RUN_CONFIG_VARIABLE: config.to_json(), **ENVIRONMENT}
+    environment = {RUN_CONFIG_VARIABLE: _verbatim(config), **ENVIRONMENT}
     if threads := _threads(config, resolved.compute, training=training):
         environment["OMP_NUM_THREADS"] = str(threads)
     container: dict[str, Any] = {
@@ -82,6 +82,11 @@ def _container(config: RunConfig, resolved: FixedSpec, role: str) -> dict[str, A
     if training:
         container["ports"] = [{"name": "metrics", "containerPort": STATUS_PORT}]
     return container
+
+
+def _verbatim(config: RunConfig) -> str:
+    """JSON without a dollar sign: the kubelet would expand `$(NAME)` and halve `$$` in a prompt."""
+    return config.to_json().replace("$", "\\u0024")
 
 
 def _resources(compute: Compute, *, training: bool) -> dict[str, Any]:
