@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,7 +112,8 @@ def write_summary(found: results.Results, seconds: dict[str, float]) -> None:
 def main() -> int:
     """Entry point; returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    OUTPUT.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(OUTPUT, ignore_errors=True)  # what is found there afterwards is of this run
+    OUTPUT.mkdir(parents=True)
     name = os.environ.get("CLUSTER_NAME", "default")
     stages = Stages()
     cluster: Cluster | None = None

@@ -34,6 +34,7 @@ def start_cluster(name: str, *, namespace: str) -> Cluster:
     command ends badly; it has said why.
     """
     subprocess.run(cluster_command("up", name), cwd=ROOT, check=True)
+    _output(sys.executable, "-m", "dev.cluster", "binaries", "--only", "kubectl,helm")
     lines = _output(*cluster_command("env", name)).splitlines()
     exports = dict(line.removeprefix("export ").split("=", maxsplit=1) for line in lines)
     cluster = Cluster(Path(exports["KUBECONFIG"]), ROOT / ".cache" / "bin", namespace)

@@ -85,6 +85,15 @@ def product(
             install.stop_cluster(name)
 
 
+def wait_for_checkpoint(product: Product, name: str) -> None:
+    """Return once status knows a verified checkpoint with work in it."""
+    product.cluster.wait(
+        lambda: product.job(name).get("status", {}).get("lastCheckpoint", {}).get("step"),
+        what=f"a checkpoint of {name}",
+        seconds=JOB_SECONDS,
+    )
+
+
 def config_map(name: str, files: dict[str, Path]) -> Object:
     """A config map whose keys hold the files' contents."""
     data = {key: path.read_text() for key, path in files.items()}

@@ -9,7 +9,7 @@ import pytest
 from dev.demo import results
 from dev.demo.chaos import kill_rank
 from dev.demo.kube import Object, read_file, volume_pod
-from tests.cluster.conftest import JOB_SECONDS, Product, config_map
+from tests.cluster.conftest import Product, config_map, wait_for_checkpoint
 from tests.trainer_builders import conversations, write_jsonl
 
 NAME = "two-ranks"
@@ -31,11 +31,7 @@ def job(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Object:
         "spec.compute.cpu": "900m",  # one thread each: two cores are enough for both
     }
     product.create(NAME, changes)
-    product.cluster.wait(
-        lambda: product.job(NAME).get("status", {}).get("lastCheckpoint", {}).get("step"),
-        what="a first checkpoint in status",
-        seconds=JOB_SECONDS,
-    )
+    wait_for_checkpoint(product, NAME)
     kill_rank(product.cluster, product.job(NAME), rank=0)
     return product.wait_for_end(NAME)
 
