@@ -17,7 +17,7 @@ from asyncio import FIRST_COMPLETED
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import kopf
 import uvloop
@@ -41,8 +41,6 @@ from finetune_operator.runtime.reconciler import Reconciler
 from finetune_operator.runtime.resync import Resync
 from finetune_operator.runtime.workers import Workers
 from finetune_operator.settings import Settings, read_settings
-
-WATCHES_GRACE_SECONDS: Final = 10.0  # for Kopf's tasks when the process is asked to end
 
 log = logging.getLogger(__name__)
 
@@ -162,31 +160,27 @@ async def lead(operator: Operator, stop: asyncio.Event) -> int:
     """Work until asked to stop (0) or until a part ends that never should (1)."""
     settings = operator.settings
     operator.workers.start()
-    parts = {
+    lease = asyncio.create_task(exit_when_lost(operator.election), name="lease")
+    parts = [
+        lease,
         asyncio.create_task(operator.resync.run(settings.resync_seconds), name="resync"),
-        asyncio.create_task(exit_when_lost(operator.election), name="lease"),
-    }
-    ours = asyncio.all_tasks()  # Kopf ends every task that is younger than itself
-    stop_kopf = asyncio.Event()
-    kopf_tasks = await kopf.spawn_tasks(
-        registry=build_registry(operator.intake),
-        settings=build_settings(),
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-        stop_flag=stop_kopf,
-    )
+        # Not run_tasks: it may go on for ever when one of these has died, and waits for others'
+        # tasks when asked to end. The watches only read; they end with the process.
+        *await kopf.spawn_tasks(
+            registry=build_registry(operator.intake),
+            settings=build_settings(),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+        ),
+    ]
     catch_signals(stop)  # Kopf took them over
-    watches = asyncio.create_task(kopf.run_tasks(kopf_tasks, ignored=ours), name="watches")
     asked = asyncio.create_task(stop.wait(), name="stop")
-    # Kopf's tasks are watched one by one: run_tasks may go on for ever when one of them died.
-    done, _ = await asyncio.wait({*kopf_tasks, asked, *parts}, return_when=FIRST_COMPLETED)
+    done, _ = await asyncio.wait({asked, *parts}, return_when=FIRST_COMPLETED)
     for task in done - {asked}:
-        log.error("%s ended", task.get_name(), exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        log.error("%s ended", task.get_name(), exc_info=error)
     await operator.workers.stop()
-    stop_kopf.set()
-    await asyncio.wait({watches}, timeout=WATCHES_GRACE_SECONDS)
-    for task in parts:
-        task.cancel()
+    lease.cancel()
     return 0 if asked in done else 1
 
 
@@ -221,7 +215,7 @@ def main() -> None:
     configure_logging(settings.log_format)
     code = asyncio.Runner(loop_factory=uvloop.new_event_loop).run(run(settings))
     logging.shutdown()
-    os._exit(code)  # closing the loop would wait for tasks of Kopf that may not end
+    os._exit(code)  # closing the loop would wait for Kopf's tasks, which may not end
 
 
 if __name__ == "__main__":

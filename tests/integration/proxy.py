@@ -79,6 +79,7 @@ class Proxy:
     trap: Trap | None = None
     fault: int | None = None  # HTTP code that answers everything while it is set
     refused: list[str] = field(default_factory=list)  # what met the fault
+    _open: set[asyncio.Transport] = field(default_factory=set)
     port: int = 0
     _runner: web.AppRunner | None = None
     _session: aiohttp.ClientSession | None = None
@@ -92,7 +93,7 @@ class Proxy:
             connector=aiohttp.TCPConnector(ssl=self.tls, limit=0), auto_decompress=False
         )
         app = web.Application(client_max_size=2**24)
-        app.router.add_route("*", "/{path:.*}", self._forward)
+        app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -104,6 +105,20 @@ class Proxy:
         assert self._session is not None
         await self._session.close()
         await self._runner.cleanup()
+
+    async def cut(self) -> None:
+        """Break every connection that the operator holds, its watches too."""
+        for transport in list(self._open):
+            transport.abort()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        transport = request.transport
+        assert transport is not None
+        self._open.add(transport)
+        try:
+            return await self._forward(request)
+        finally:
+            self._open.discard(transport)
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None

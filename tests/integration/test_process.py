@@ -78,6 +78,35 @@ def test_a_fault_of_the_api_server_is_waited_out(stage: Stage) -> None:
     assert operator.alive
 
 
+def test_cut_watches_are_made_again(stage: Stage) -> None:
+    played = stage.play(script(a1=None))
+    stage.start_operator()
+    stage.apply("tune")
+    stage.until_phase("tune", "Running")
+    for _ in range(3):
+        stage.proxy_loop.run(stage.proxy.cut())
+    played.script = script()
+    stage.until_phase("tune", "Succeeded")
+    stage.apply("later")
+    stage.until_phase("later", "Succeeded")
+
+
+def test_when_a_watch_dies_the_process_ends_and_its_successor_goes_on(stage: Stage) -> None:
+    """410 as the status of a watch request is fatal to Kopf: a restart beats a deaf leader."""
+    stage.play(script())
+    operator = stage.start_program()
+    stage.apply("first")
+    stage.until_phase("first", "Succeeded")
+    stage.proxy.fault = 410
+    stage.proxy_loop.run(stage.proxy.cut())
+    operator.wait()
+    assert operator.exit_code == 1
+    stage.proxy.fault = None
+    stage.apply("second")
+    stage.start_operator()
+    stage.until_phase("second", "Succeeded")
+
+
 def test_without_a_list_of_namespaces_it_watches_all_of_them(stage: Stage) -> None:
     """With the chart's rights alone: no list of namespaces or CRDs is needed."""
     stage.play(script())
