@@ -11,7 +11,7 @@ from tests.cluster.conftest import Product, config_map, wait_for_checkpoint
 from tests.trainer_builders import conversations, write_jsonl
 
 NAME = "evicted"
-STEPS = 120
+STEPS = 1000
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,8 @@ def job(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Object:
     changes = {
         "spec.dataset.source": "configmap://evicted-rows/rows.jsonl",
         "spec.training.maxSteps": STEPS,
-        "spec.checkpoint.interval": 10,
+        "spec.training.globalBatchSize": 8,
+        "spec.checkpoint.interval": 50,
         "spec.compute.cpu": "900m",
     }
     product.create(NAME, changes)

@@ -13,7 +13,7 @@ from tests.cluster.conftest import Product, config_map, wait_for_checkpoint
 from tests.trainer_builders import conversations, write_jsonl
 
 NAME = "two-ranks"
-STEPS = 120
+STEPS = 400
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def job(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Object:
         "spec.dataset.maxLength": 128,
         "spec.training.maxSteps": STEPS,
         "spec.training.globalBatchSize": 8,
-        "spec.checkpoint.interval": 10,
+        "spec.checkpoint.interval": 20,
         "spec.compute.nodes": 2,
         "spec.compute.cpu": "900m",  # one thread each: two cores are enough for both
     }
