@@ -62,9 +62,7 @@ class MemoryKube:
         stored.update(copy.deepcopy(dict(body)))
         return self._touch(stored)
 
-    async def delete(
-        self, resource: Resource, namespace: str, *, name: str, uid: str, grace: int | None = None
-    ) -> None:
+    async def delete(self, resource: Resource, namespace: str, *, name: str, uid: str) -> None:
         self._call("delete", resource, name)
         if self._find(resource, namespace, name)["metadata"]["uid"] != uid:
             raise Conflict("another uid", code=409, reason="Conflict")

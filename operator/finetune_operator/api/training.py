@@ -61,8 +61,9 @@ class ActivationCheckpointing(StrEnum):
 class Samples(ApiModel):
     """Greedy answers to fixed prompts, before step 1 and at the end."""
 
+    # All prompts travel in one environment variable, which Linux limits to 128 KiB.
     prompts: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...], Field(max_length=16)
+        tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...], Field(max_length=16)
     ] = ()
     """User messages to answer."""
     every_steps: StepCount | None = None

@@ -69,11 +69,10 @@ class DeleteJob:
 
 @dataclass(frozen=True, slots=True)
 class DeletePod:
-    """Delete the pod of this uid; `force` means with grace period 0."""
+    """Delete the pod of this uid; its containers get their grace period."""
 
     name: str
     uid: str
-    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)

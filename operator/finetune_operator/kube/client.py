@@ -62,9 +62,7 @@ class Kube(Protocol):
     async def update(self, resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
         """Replace and return the stored object."""
 
-    async def delete(
-        self, resource: Resource, namespace: str, *, name: str, uid: str, grace: int | None = None
-    ) -> None:
+    async def delete(self, resource: Resource, namespace: str, *, name: str, uid: str) -> None:
         """Ask for deletion of the object of that uid."""
 
     async def replace_status(
@@ -120,11 +118,9 @@ class KubeClient:
         """See `Kube.update`."""
         return await self._answer(requests.update(resource, body))
 
-    async def delete(
-        self, resource: Resource, namespace: str, *, name: str, uid: str, grace: int | None = None
-    ) -> None:
+    async def delete(self, resource: Resource, namespace: str, *, name: str, uid: str) -> None:
         """See `Kube.delete`."""
-        await self._answer(requests.delete(resource, namespace, name=name, uid=uid, grace=grace))
+        await self._answer(requests.delete(resource, namespace, name=name, uid=uid))
 
     async def replace_status(
         self,

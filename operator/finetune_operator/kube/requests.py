@@ -100,10 +100,8 @@ def update(resource: Resource, body: Mapping[str, Any]) -> Request:
     )
 
 
-def delete(
-    resource: Resource, namespace: str, *, name: str, uid: str, grace: int | None
-) -> Request:
-    """Delete the object of that uid; grace 0 removes a pod at once.
+def delete(resource: Resource, namespace: str, *, name: str, uid: str) -> Request:
+    """Delete the object of that uid.
 
     A Job stays until its pods are gone, so that its absence means theirs. Anything else must not
     wait for the garbage collector.
@@ -114,8 +112,6 @@ def delete(
         "propagationPolicy": "Foreground" if resource == JOBS else "Background",
         "preconditions": {"uid": uid},
     }
-    if grace is not None:
-        body["gracePeriodSeconds"] = grace
     return Request("delete", "DELETE", resource, resource.path(namespace, name), body)
 
 

@@ -58,9 +58,8 @@ class Executor:
                 await self._ensure(NETWORK_POLICIES, manifest)
             case DeleteJob(name, uid):
                 await self._delete(JOBS, namespace, name=name, uid=uid)
-            case DeletePod(name, uid, force):
-                grace = 0 if force else None
-                await self._delete(PODS, namespace, name=name, uid=uid, grace=grace)
+            case DeletePod(name, uid):
+                await self._delete(PODS, namespace, name=name, uid=uid)
             case _:
                 assert_never(action)
 
@@ -68,11 +67,9 @@ class Executor:
         with suppress(AlreadyExists):  # by us before a crash or by others: the next look tells
             await self._kube.create(resource, manifest)
 
-    async def _delete(
-        self, resource: Resource, namespace: str, *, name: str, uid: str, grace: int | None = None
-    ) -> None:
+    async def _delete(self, resource: Resource, namespace: str, *, name: str, uid: str) -> None:
         with suppress(NotFound, Conflict):  # gone, or the name belongs to another object by now
-            await self._kube.delete(resource, namespace, name=name, uid=uid, grace=grace)
+            await self._kube.delete(resource, namespace, name=name, uid=uid)
 
 
 def target(action: Action) -> str:

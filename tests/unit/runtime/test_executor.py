@@ -65,7 +65,7 @@ async def test_only_the_object_of_that_uid_is_deleted(kube: MemoryKube) -> None:
     assert not kube.objects
 
 
-@pytest.mark.parametrize("action", [DeleteJob("x", "u"), DeletePod("x", "u", force=True)])
+@pytest.mark.parametrize("action", [DeleteJob("x", "u"), DeletePod("x", "u")])
 @pytest.mark.parametrize("answer", [NotFound("gone"), Conflict("another uid")])
 async def test_deleting_what_is_gone_is_success(
     kube: MemoryKube, action: Action, answer: Exception

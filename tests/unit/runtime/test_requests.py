@@ -55,7 +55,7 @@ JOB = {"metadata": {"namespace": "team", "name": "j-1"}}
         (requests.create(JOBS, JOB), "POST", "/apis/batch/v1/namespaces/team/jobs"),
         (requests.update(JOBS, JOB), "PUT", "/apis/batch/v1/namespaces/team/jobs/j-1"),
         (
-            requests.delete(JOBS, "team", name="../j", uid="u", grace=None),
+            requests.delete(JOBS, "team", name="../j", uid="u"),
             "DELETE",
             "/apis/batch/v1/namespaces/team/jobs/..%2Fj",
         ),
@@ -83,20 +83,17 @@ def test_a_status_is_replaced_as_a_whole_and_only_at_the_version_that_was_read()
 
 
 @pytest.mark.parametrize(
-    ("resource", "grace", "wanted"),
-    [
-        (JOBS, None, {"propagationPolicy": "Foreground"}),
-        (PODS, None, {"propagationPolicy": "Background"}),
-        (PODS, 0, {"propagationPolicy": "Background", "gracePeriodSeconds": 0}),
-    ],
-    ids=["a Job waits for its pods", "a pod waits for its containers", "a lost pod for nothing"],
+    ("resource", "policy"),
+    [(JOBS, "Foreground"), (PODS, "Background")],
+    ids=["a Job waits for its pods", "a pod for nobody"],
 )
-def test_a_deletion_names_the_uid_and_what_to_wait_for(
-    resource: Resource, grace: int | None, wanted: dict[str, Any]
-) -> None:
-    body = requests.delete(resource, "team", name="p", uid="u1", grace=grace).body
-    common = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": "u1"}}
-    assert body == {**common, **wanted}
+def test_a_deletion_names_the_uid_and_what_to_wait_for(resource: Resource, policy: str) -> None:
+    assert requests.delete(resource, "team", name="p", uid="u1").body == {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "preconditions": {"uid": "u1"},
+        "propagationPolicy": policy,
+    }
 
 
 @pytest.mark.parametrize(
