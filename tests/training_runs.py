@@ -24,6 +24,7 @@ from finetune_trainer.contract import (
     DatasetSpec,
     JobIdentity,
     ModelSpec,
+    Plan,
     RunConfig,
     SamplesSpec,
     Termination,
@@ -136,6 +137,13 @@ def attempt(config: RunConfig, number: int, *, processes: int = 1) -> RunConfig:
     """The same job, attempt `number`, on so many processes."""
     topology = Topology(processes_per_node=processes)
     return config.model_copy(update={"attempt": number, "topology": topology})
+
+
+def planned(config: RunConfig, **changes: Any) -> RunConfig:
+    """The same job with another plan."""
+    assert config.plan is not None
+    plan = Plan(**{**config.plan.model_dump(), **changes})
+    return config.model_copy(update={"plan": plan})
 
 
 def free_port() -> int:

@@ -162,6 +162,19 @@ def test_a_superseded_writer_stops_and_removes_nothing(job: JobFolder) -> None:
     assert verify(old.folder(10)) == []
 
 
+def test_a_superseded_writer_stops_when_its_files_vanish_under_it(job: JobFolder) -> None:
+    old = begin(job, 1)
+    old.save(10)
+
+    def fill(folder: Path) -> None:
+        begin(job, 2, parent=old.name(10)).checkpoints.discard_leftovers()
+        (folder / "optimizer.pt").touch()
+
+    with pytest.raises(TrainerError) as failure:
+        old.checkpoints.save(20, fill, describe=describe)
+    assert failure.value.reason == "Superseded"
+
+
 def test_a_new_execution_clears_what_nobody_will_accept(job: JobFolder) -> None:
     old = begin(job, 1)
     old.save(10)

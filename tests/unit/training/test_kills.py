@@ -26,17 +26,20 @@ from tests.training_runs import (
     adapter_bytes,
     attempt,
     launch,
+    planned,
     ranks_of,
     steps_in_log,
 )
 
 pytestmark = pytest.mark.usefixtures("forked")
 
+PRECISION = {1: "FP32", 2: "BF16"}  # by number of processes
 Moment = Callable[[JobFolder], bool]
 
 
 def uninterrupted(sources: Sources, folder: Path, *, processes: int) -> JobFolder:
-    config = attempt(sources.config(folder / "whole"), 1, processes=processes)
+    job = planned(sources.config(folder / "whole"), precision=PRECISION[processes])
+    config = attempt(job, 1, processes=processes)
     assert run_ranks(config, folder / "scratch").codes == {ExitCode.OK}
     return JobFolder.of(config)
 
@@ -95,7 +98,7 @@ def test_one_process_killed_six_times(sources: Sources, tmp_path: Path) -> None:
     The fourth attempt is frozen instead, replaced, and goes on writing: nobody sees what it writes.
     """
     whole = uninterrupted(sources, tmp_path, processes=1)
-    base = sources.config(tmp_path / "killed")
+    base = planned(sources.config(tmp_path / "killed"), precision=PRECISION[1])
     job, output = JobFolder.of(base), tmp_path / "output"
     generator = random.Random(1)
 
@@ -125,7 +128,7 @@ def test_one_process_killed_six_times(sources: Sources, tmp_path: Path) -> None:
 def test_two_processes_stopped_in_five_ways(sources: Sources, tmp_path: Path) -> None:
     """Kills of a node and of one rank, SIGTERM, and a kill while a checkpoint is written."""
     whole = uninterrupted(sources, tmp_path, processes=2)
-    base = sources.config(tmp_path / "killed")
+    base = planned(sources.config(tmp_path / "killed"), precision=PRECISION[2])
     output = tmp_path / "output"
     generator = random.Random(2)
 

@@ -13,7 +13,7 @@ from safetensors.torch import load
 from finetune_trainer.checkpoint.layout import JobFolder
 from finetune_trainer.contract import AdapterSpec, ExitCode, RunConfig, Topology
 from tests.forked_ranks import run_ranks
-from tests.training_runs import Sources, adapter_bytes
+from tests.training_runs import Sources, adapter_bytes, planned
 
 pytestmark = pytest.mark.usefixtures("forked")
 TOLERANCE = 1e-5
@@ -34,13 +34,12 @@ def split(
         adapter=AdapterSpec(quantization="None", rank=4, alpha=8, dropout=dropout),
         topology=Topology(processes_per_node=world),
     )
-    assert config.plan is not None
-    plan = {
-        "micro_batch_size": micro_batch,
-        "activation_checkpointing": checkpointing,
-        "total_steps": 8,
-    }
-    return config.model_copy(update={"plan": config.plan.model_copy(update=plan)})
+    return planned(
+        config,
+        micro_batch_size=micro_batch,
+        activation_checkpointing=checkpointing,
+        total_steps=8,
+    )
 
 
 def train(config: RunConfig, folder: Path) -> tuple[dict[str, torch.Tensor], list[Any]]:

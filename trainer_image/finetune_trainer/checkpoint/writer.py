@@ -78,8 +78,9 @@ class CheckpointWriter:
             manifests.seal(temporary, describe(name, manifests.describe_files(temporary)))
             final = self.job.checkpoints / str(name)
             temporary.rename(final)
-        except OSError:
+        except Exception:
             shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the space back
+            self.require_newest()  # whoever replaced us clears away what we are writing
             raise
         sync(self.job.checkpoints)
         write_health(final, Health.PENDING)

@@ -29,9 +29,14 @@ def block_signals() -> None:
 
 
 def next_signal(timeout: float) -> signal.Signals | None:
-    """The next signal within `timeout` seconds."""
+    """The next signal within `timeout` seconds.
+
+    A process that was frozen and goes on gets an answer that is none of those it waits for.
+    """
     found = signal.sigtimedwait(WATCHED, max(0.0, timeout))
-    return None if found is None else signal.Signals(found.si_signo)
+    if found is None or found.si_signo not in WATCHED:
+        return None
+    return signal.Signals(found.si_signo)
 
 
 @dataclass(frozen=True, slots=True)
