@@ -110,7 +110,7 @@ class Display:
 
 
 def _table(view: View) -> Table:
-    table = Table.grid(padding=(0, 2))
-    bar = ProgressBar(total=view.total_steps or 1, completed=view.step, width=40)
-    table.add_row(bar, view.line())
+    table = Table.grid()
+    table.add_row(f"   {view.line()}")
+    table.add_row(ProgressBar(total=view.total_steps or 1, completed=view.step, width=70))
     return table
