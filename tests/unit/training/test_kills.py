@@ -92,7 +92,7 @@ def assert_same_run(job: JobFolder, whole: JobFolder) -> None:
     assert job.samples.read_text() == whole.samples.read_text()
 
 
-def test_one_process_killed_six_times(sources: Sources, tmp_path: Path) -> None:
+def test_one_process_killed_five_times_and_frozen_once(sources: Sources, tmp_path: Path) -> None:
     """Kills at random in steps, while a checkpoint is written, and after the last step.
 
     The fourth attempt is frozen instead, replaced, and goes on writing: nobody sees what it writes.
@@ -125,7 +125,9 @@ def test_one_process_killed_six_times(sources: Sources, tmp_path: Path) -> None:
     assert 4 not in {line["attempt"] for line in lines(job) if line["step"] > 8}
 
 
-def test_two_processes_stopped_in_five_ways(sources: Sources, tmp_path: Path) -> None:
+def test_two_processes_killed_five_times_and_asked_to_stop_once(
+    sources: Sources, tmp_path: Path
+) -> None:
     """Kills of a node and of one rank, SIGTERM, and a kill while a checkpoint is written."""
     whole = uninterrupted(sources, tmp_path, processes=2)
     base = planned(sources.config(tmp_path / "killed"), precision=PRECISION[2])
@@ -147,7 +149,8 @@ def test_two_processes_stopped_in_five_ways(sources: Sources, tmp_path: Path) ->
     assert saved.last_checkpoint.step == saved.step
     assert saved.steps_lost == 0
 
-    kill(run_until(attempt(base, 4, processes=2), output, writing_checkpoint(16)))
-    kill(run_until(attempt(base, 5, processes=2), output, after_step(TOTAL_STEPS)))
-    assert launch(attempt(base, 6, processes=2), output).wait() == ExitCode.OK
+    kill(run_until(attempt(base, 4, processes=2), output, at_random_after(12, generator)))
+    kill(run_until(attempt(base, 5, processes=2), output, writing_checkpoint(16)))
+    kill(run_until(attempt(base, 6, processes=2), output, after_step(TOTAL_STEPS)))
+    assert launch(attempt(base, 7, processes=2), output).wait() == ExitCode.OK
     assert_same_run(JobFolder.of(base), whole)
