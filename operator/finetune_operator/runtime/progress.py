@@ -138,7 +138,15 @@ class ProgressBoard:
         host = f"[{address}]" if ":" in address else address
         url = f"http://{host}:{STATUS_PORT}/status"
         async with self._session.get(url, allow_redirects=False) as answer:
-            return await answer.content.read(LONGEST_ANSWER_BYTES)
+            return await read_bounded(answer.content)
+
+
+async def read_bounded(stream: aiohttp.StreamReader) -> bytes:
+    """The whole answer up to the limit: it comes in pieces, and one read returns what is there."""
+    answer = bytearray()
+    while len(answer) < LONGEST_ANSWER_BYTES and (piece := await stream.readany()):
+        answer += piece
+    return bytes(answer)
 
 
 def parse_progress(answer: bytes, run: Run) -> Progress | None:

@@ -45,13 +45,21 @@ class Rank0:
 
     def __init__(self) -> None:
         self.progress = said(0)
+        self.pieces = 1
         self.looks = 0
         self._looked = asyncio.Event()
 
-    async def answer(self, _: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         self.looks += 1
         self._looked.set()
-        return web.Response(text=self.progress.to_json())
+        text = self.progress.to_json().encode()
+        response = web.StreamResponse(headers={"Content-Length": str(len(text))})
+        await response.prepare(request)
+        length = -(-len(text) // self.pieces)
+        for start in range(0, len(text), length):
+            await response.write(text[start : start + length])
+            await asyncio.sleep(0.01 if self.pieces > 1 else 0)
+        return response
 
     async def next_look_ends(self) -> None:
         for _ in range(2):  # the second look starts after the first one's answer was taken
@@ -96,6 +104,16 @@ async def test_every_answer_is_kept_and_the_first_one_told() -> None:
             assert setup.board.newest("u", 1) == said(step)
             setup.board.follow(run())  # again, as every pass does
         assert setup.heard == [KEY]
+        await setup.board.close()
+
+
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end() -> None:
+    setup = Setup()
+    async with serving("127.0.7.3") as rank0:
+        rank0.progress, rank0.pieces = said(5), 3
+        setup.board.follow(run(address="127.0.7.3"))
+        await rank0.next_look_ends()
+        assert setup.board.newest("u", 1) == said(5)
         await setup.board.close()
 
 
