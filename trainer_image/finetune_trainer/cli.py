@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,10 +18,12 @@ from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 
+from finetune_trainer.checkpoint.layout import JobFolder
 from finetune_trainer.contract import (
     RUN_CONFIG_VARIABLE,
     AdapterSpec,
     DatasetSpec,
+    ExitCode,
     JobIdentity,
     ModelSpec,
     PreflightReport,
@@ -58,22 +61,32 @@ def preflight(options: argparse.Namespace, parser: argparse.ArgumentParser) -> i
 def train(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run preflight when the config has no plan, then the launcher; its exit code is ours."""
     from finetune_trainer import launcher
-    from finetune_trainer.preflight import run
 
     try:
         config = RunConfig.from_json(options.config.read_bytes())
     except (OSError, ValidationError) as error:
         _refuse(parser, f"--config {options.config}: {error}")
-    if config.plan is None:
-        report = run(config)
-        _say_report(report)
-        if report.plan is None:
-            return report.exit_code
-        config = config.model_copy(update={"plan": report.plan})
     os.environ[RUN_CONFIG_VARIABLE] = config.to_json()
-    code: int = launcher.main(["train"])
+    code = ExitCode.OK if config.plan is not None else _plan_in_child(config)
+    if code == ExitCode.OK:
+        code = launcher.main(["train"])
     if options.json:
         _print({"exit_code": code})
+    return code
+
+
+def _plan_in_child(config: RunConfig) -> int:
+    """Preflight's exit code; the plan goes into the environment.
+
+    A process of its own: the launcher forwards signals only when no library has started threads.
+    """
+    child = [sys.executable, "-m", "finetune_trainer.preflight"]
+    code = subprocess.run(child, check=False).returncode
+    if code == ExitCode.OK:
+        report = PreflightReport.from_json(JobFolder.of(config).preflight.read_bytes())
+        _say_report(report)
+        planned = config.model_copy(update={"plan": report.plan})
+        os.environ[RUN_CONFIG_VARIABLE] = planned.to_json()
     return code
 
 

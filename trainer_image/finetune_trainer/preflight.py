@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from finetune_trainer.checkpoint.layout import JobFolder, write_durably
 from finetune_trainer.contract import (
     MAX_PROBLEM_ROWS,
     RUN_CONFIG_VARIABLE,
@@ -36,7 +36,6 @@ from finetune_trainer.data.template import load_tokenizer
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.planning.plan import Measured, lint, make_plan
 
-REPORT_FILE: Final = "preflight.json"
 TERMINATION_LOG: Final = "/dev/termination-log"
 QUOTED_PROBLEMS: Final = 5  # in the message; the record and the report list all
 MESSAGE_LIMIT: Final = 1200  # characters: the record holds 4000 bytes in all
@@ -64,10 +63,10 @@ def run(config: RunConfig) -> PreflightReport:
 
     Raises OSError when the volume fails; what is wrong with data or model is in the report.
     """
-    folder = Path(config.workspace) / config.job.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    report = examine(config, folder=folder)
-    _replace(folder / REPORT_FILE, report.to_json(indent=2) + "\n")
+    job = JobFolder.of(config)
+    job.root.mkdir(parents=True, exist_ok=True)
+    report = examine(config, folder=job.root)
+    write_durably(job.preflight, report.to_json(indent=2) + "\n")
     return report
 
 
@@ -225,18 +224,6 @@ def _plan(
         return None
     findings.given.extend(lint(config, plan))
     return plan.model_copy(update={"trainable_parameters": parameters})
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a whole file or none of it."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-    ) as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.chmod(stream.name, 0o644)
-    os.replace(stream.name, path)
 
 
 if __name__ == "__main__":

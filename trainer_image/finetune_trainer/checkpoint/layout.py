@@ -72,6 +72,11 @@ class JobFolder:
         """Greedy answers before and after training, one JSON line each."""
         return self.root / "samples.jsonl"
 
+    @property
+    def preflight(self) -> Path:
+        """The whole PreflightReport."""
+        return self.root / "preflight.json"
+
     def data(self, fingerprint: str) -> Path:
         """The tokenised examples."""
         return self.root / "data" / fingerprint
