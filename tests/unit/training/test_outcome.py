@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from finetune_trainer.contract import (
 )
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.training.failures import classify
+from finetune_trainer.training.optimizer import save_state
 from finetune_trainer.training.outcome import RankExit, choose_cause, stopped
 from finetune_trainer.training.reports import Ending, Facts
 
@@ -67,6 +69,10 @@ def test_cause(exits: list[RankExit], out_of_memory: bool, wanted: ExitCode) -> 
 ERRORS = {
     "a full disk": (OSError(errno.ENOSPC, "No space left on device"), ExitCode.DISK_FULL),
     "a full quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), ExitCode.DISK_FULL),
+    "a full disk, as safetensors and tokenizers say it": (
+        Exception("I/O error: No space left on device (os error 28)"),
+        ExitCode.DISK_FULL,
+    ),
     "a volume that fails": (OSError(errno.EIO, "Input/output error"), ExitCode.INFRASTRUCTURE),
     "host memory": (MemoryError(), ExitCode.HOST_OUT_OF_MEMORY),
     "host memory, as torch says it": (
@@ -86,6 +92,14 @@ ERRORS = {
 @pytest.mark.parametrize(("error", "wanted"), ERRORS.values(), ids=ERRORS.keys())
 def test_error(error: Exception, wanted: ExitCode) -> None:
     assert classify(error).code == wanted
+
+
+def test_a_state_that_does_not_fit_the_volume_is_a_full_disk() -> None:
+    with pytest.raises((OSError, RuntimeError)) as refused:
+        save_state({"moments": torch.zeros(100_000)}, Path("/dev/full"))
+    failure = classify(refused.value)
+    assert (failure.code, failure.reason) == (ExitCode.DISK_FULL, "DiskFull")
+    assert "No space left on device" in failure.message
 
 
 @pytest.mark.parametrize(

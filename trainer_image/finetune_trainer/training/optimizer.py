@@ -83,6 +83,16 @@ class Optimizer:
         self.scheduler._last_lr = list(scheduled)
 
 
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """Write a state file that `load_state` reads.
+
+    Raises an error that tells a full volume from others: torch loses the reason when it opens the
+    file itself.
+    """
+    with path.open("wb") as stream:
+        torch.save(state, stream)
+
+
 def load_state(path: Path) -> dict[str, Any]:
     """Read a state file on the CPU; only tensors and plain values are accepted."""
     return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]

@@ -27,7 +27,7 @@ from finetune_trainer.contract import (
 from finetune_trainer.model.lora import load_adapter, save_adapter
 from finetune_trainer.training.clock import now
 from finetune_trainer.training.model import TrainedModel
-from finetune_trainer.training.optimizer import Optimizer, load_state
+from finetune_trainer.training.optimizer import Optimizer, load_state, save_state
 from finetune_trainer.training.randomness import restore_rng
 
 
@@ -53,10 +53,10 @@ class Snapshot:
         """Put every file but the manifest into `folder`."""
         save_adapter(self.model.peft, folder / manifests.ADAPTER_FOLDER)
         adamw, scheduler = self.optimizer.state()
-        torch.save(adamw, folder / manifests.OPTIMIZER_FILE)
-        torch.save(scheduler, folder / manifests.SCHEDULER_FILE)
+        save_state(adamw, folder / manifests.OPTIMIZER_FILE)
+        save_state(scheduler, folder / manifests.SCHEDULER_FILE)
         for rank, generators in enumerate(self.rng):
-            torch.save(generators, folder / manifests.rng_file(rank))
+            save_state(generators, folder / manifests.rng_file(rank))
         text = self.state.to_json(indent=1) + "\n"
         (folder / manifests.STATE_FILE).write_text(text, encoding="utf-8")
 
