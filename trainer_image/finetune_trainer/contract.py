@@ -81,19 +81,31 @@ def _format_float(value: float) -> str:
     return f"{value:.6g}"
 
 
+def _read_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, OverflowError) as error:  # pydantic turns ValueError alone into its own
+        raise ValueError(f"not a number: {error}") from error
+
+
 FloatString = Annotated[
     float,
-    BeforeValidator(float),
+    BeforeValidator(_read_float),
     PlainSerializer(_format_float, return_type=str),
 ]
 """A float that travels as a string with six significant digits ("2.0413", "NaN"): for reading."""
 
 ExactFloatString = Annotated[
     float,
-    BeforeValidator(float),
+    BeforeValidator(_read_float),
     PlainSerializer(repr, return_type=str),
 ]
 """A float that travels as the shortest string that reads back to the same bits: for computing."""
+
+# The bounds of the custom resource's status: a record beyond them is malformed, and could not be
+# written down.
+Step = Annotated[int, Field(ge=0, le=2_147_483_647)]
+Count = Annotated[int, Field(ge=0, le=9_007_199_254_740_991)]
 
 
 class Wire(BaseModel):
@@ -225,19 +237,19 @@ class Plan(LenientWire):
     ceil(effective / micro_batch_size) micro-batches spread over all ranks.
     """
 
-    micro_batch_size: int = Field(ge=1)
-    gradient_accumulation_steps: int = Field(ge=1)
-    effective_batch_size: int = Field(ge=1)
+    micro_batch_size: Count = Field(ge=1)
+    gradient_accumulation_steps: Count = Field(ge=1)
+    effective_batch_size: Count = Field(ge=1)
     activation_checkpointing: Literal["None", "Full"]
     precision: Literal["BF16", "FP32"]
-    steps_per_epoch: int = Field(ge=1)
-    total_steps: int = Field(ge=1)
+    steps_per_epoch: Step = Field(ge=1)
+    total_steps: Step = Field(ge=1)
     learning_rate: ExactFloatString
-    warmup_steps: int = Field(ge=0)
-    rank: int = Field(ge=1)
-    alpha: int = Field(ge=1)
-    checkpoint_interval: int = Field(ge=1)
-    trainable_parameters: int | None = None
+    warmup_steps: Step
+    rank: Count = Field(ge=1)
+    alpha: Count = Field(ge=1)
+    checkpoint_interval: Step = Field(ge=1)
+    trainable_parameters: Count | None = None
     predicted_peak_gib: FloatString | None = Field(None, alias="predictedPeakGiB")
     gpu_memory_gib: FloatString | None = Field(None, alias="gpuMemoryGiB")
     data_fingerprint: str
@@ -256,7 +268,7 @@ class ResumeFrom(Wire):
 class CheckpointReference(LenientWire):
     """A verified checkpoint as status knows it. digest = sha256 of its MANIFEST.json."""
 
-    step: int
+    step: Step
     path: str  # folder name below checkpoints/
     digest: str
     time: str | None = None  # RFC 3339
@@ -306,14 +318,14 @@ class Problem(LenientWire):
 class DataSummary(LenientWire):
     """What the data holds after checks; token counts are of the rows kept for training."""
 
-    rows: int = 0
-    rows_kept: int = 0
-    eval_rows: int = 0
-    dropped: dict[str, int] = {}
-    tokens: int = 0
-    supervised_tokens: int = 0
+    rows: Count = 0
+    rows_kept: Count = 0
+    eval_rows: Count = 0
+    dropped: Annotated[dict[str, Count], Field(max_length=32)] = {}
+    tokens: Count = 0
+    supervised_tokens: Count = 0
     supervised_fraction: FloatString | None = None
-    longest: int = 0
+    longest: Count = 0
 
 
 class PreflightReport(LenientWire):
@@ -332,7 +344,7 @@ class PreflightReport(LenientWire):
 class Sample(LenientWire):
     """A greedy answer to one prompt at one step (0 = before training)."""
 
-    step: int
+    step: Step
     prompt: str
     answer: str
 
@@ -344,7 +356,7 @@ class OutputReference(LenientWire):
     merged: str | None = None
     report: str | None = None
     loss_curve: str | None = None
-    samples: tuple[Sample, ...] = ()
+    samples: Annotated[tuple[Sample, ...], Field(max_length=16)] = ()
 
 
 class Termination(LenientWire):
@@ -353,16 +365,16 @@ class Termination(LenientWire):
     Fields are ordered by importance. Preflight fills plan, data and problems.
     """
 
-    code: int
+    code: int = Field(ge=0, le=255)
     reason: str
     message: str = ""
     attempt: int | None = None
-    execution: int | None = None
-    step: int | None = None
-    total_steps: int | None = None
+    execution: Count | None = None
+    step: Step | None = None
+    total_steps: Step | None = None
     last_checkpoint: CheckpointReference | None = None
-    resumed_from_step: int | None = None
-    steps_lost: int | None = None
+    resumed_from_step: Step | None = None
+    steps_lost: Step | None = None
     loss: FloatString | None = None
     eval_loss: FloatString | None = None
     eval_loss_before: FloatString | None = None
@@ -427,10 +439,10 @@ class Progress(LenientWire):
 
     uid: str
     attempt: int
-    execution: int = 1
+    execution: Count = 1
     phase: TrainerPhase = TrainerPhase.START
-    step: int = 0
-    total_steps: int = 0
+    step: Step = 0
+    total_steps: Step = 0
     epoch: FloatString | None = None
     loss: FloatString | None = None
     eval_loss: FloatString | None = None
@@ -438,8 +450,8 @@ class Progress(LenientWire):
     grad_norm: FloatString | None = None
     tokens_per_second: FloatString | None = None
     gpu_memory_bytes: int | None = None  # reserved on rank 0
-    estimated_remaining_seconds: int | None = None
-    resumed_from_step: int | None = None
+    estimated_remaining_seconds: Count | None = None
+    resumed_from_step: Step | None = None
     resumed_from: str | None = None  # folder
     skipped_checkpoints: tuple[str, ...] = ()  # "folder: why"
     last_checkpoint: CheckpointReference | None = None

@@ -247,6 +247,26 @@ def test_the_record_is_rank_0s_else_the_deciding_pods() -> None:
     assert (both.record, only_one.record) == (zero, one)
 
 
+MALFORMED = {
+    "no JSON": "Killed",
+    "no number where one belongs": '{"code": 31, "reason": "X", "loss": []}',
+    "a code that no process can have": '{"code": 300, "reason": "X"}',
+    "a negative step": '{"code": 31, "reason": "X", "step": -1}',
+    "a step that no status can hold": '{"code": 31, "reason": "X", "step": 3000000000}',
+}
+
+
+@pytest.mark.parametrize("message", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_record_is_none_and_the_exit_code_decides(message: str) -> None:
+    pod = MakePod().exited(22).obj()
+    [container] = pod["status"]["containerStatuses"]
+    container["state"]["terminated"]["message"] = message
+    found = judge(
+        job_view(FAILED_JOB.obj()), [pod_view(pod)], recorded_uid="job-1", ranks=1, now=at(0)
+    )
+    assert summary(found)[2:] == ("GPUFault", 22)
+
+
 RELEASED = {
     "Failed, every pod terminal": (MakeJob().failed(), [MakePod().exited(1)], True),
     "Complete": (MakeJob().complete(), [MakePod().exited(0)], True),
