@@ -66,6 +66,7 @@ def test_rows(name: str, text: str, unit: str, rows: list[int], tmp_path: Path) 
         (f"[{ROW}", 2, "Expecting ',' or ']'"),
         (f"[{ROW},]", 2, "Expecting value"),
         (f"[{ROW}] x", 1, "Extra data after the array"),
+        (f'[{ROW}, {{"n": {"1" * 5000}}}]', 2, "a whole number of thousands of digits"),
     ],
 )
 def test_a_broken_array_names_element_and_line(
@@ -80,9 +81,11 @@ def test_a_broken_array_names_element_and_line(
 
 def test_reading_goes_on_after_broken_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b"{\n" + ROW.encode() + b"\n\xff\n" + b"[" * 100_000 + b"\n" + ROW.encode())
+    good, nested, number = ROW.encode(), b"[" * 100_000, b"1" * 5_000
+    path.write_bytes(b"\n".join([b"{", good, b"\xff", nested, number, good]))
     kinds = [each.code if isinstance(each, Finding) else "row" for each in read_records(path)]
-    assert kinds == ["invalid_json", "row", "encoding_error", "invalid_json", "row"]
+    broken = "invalid_json"
+    assert kinds == [broken, "row", "encoding_error", broken, broken, "row"]
 
 
 json_values = st.recursive(

@@ -17,6 +17,7 @@ from finetune_trainer.data.template import Message
 
 ROLES: Final = ("system", "user", "assistant")
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+LONG_NUMBER: Final = "holds a whole number of thousands of digits"
 TOOL_FIELDS: Final = ("tools", "tool_calls", "functions", "function_call")
 
 Unit = Literal["line", "element"]
@@ -111,6 +112,8 @@ def _read_lines(path: Path) -> Iterator[Record | Finding]:
                 yield Finding("encoding_error", row, _not_utf8(error))
             except json.JSONDecodeError as error:
                 yield Finding("invalid_json", row, f"{error.msg} at column {error.colno}")
+            except ValueError:  # Python's own limit, against quadratic work
+                yield Finding("invalid_json", row, LONG_NUMBER)
             except RecursionError:
                 yield Finding("invalid_json", row, "nested too deeply")
 
@@ -148,6 +151,8 @@ def _read_array(path: Path) -> Iterator[Record | Finding]:
     except json.JSONDecodeError as error:
         where = f"(line {error.lineno} of the file, column {error.colno})"
         yield Finding("invalid_json", max(row, 1), f"{where} {error.msg}")
+    except ValueError:
+        yield Finding("invalid_json", row, LONG_NUMBER)
     except RecursionError:
         yield Finding("invalid_json", row, "nested too deeply")
 
