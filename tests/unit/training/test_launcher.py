@@ -81,8 +81,11 @@ def test_peers_that_never_come_are_not_a_failure(sources: Sources, tmp_path: Pat
     assert lonely.termination().reason == "NotStarted"
 
 
-def test_a_pod_that_the_topology_does_not_have_is_refused(sources: Sources, tmp_path: Path) -> None:
-    stray = launch(two_nodes(sources, tmp_path), tmp_path, **{NODE_RANK_VARIABLE: "2"})
+@pytest.mark.parametrize("index", ["2", "-1", "", "first"])
+def test_a_pod_that_the_topology_does_not_have_is_refused(
+    sources: Sources, tmp_path: Path, index: str
+) -> None:
+    stray = launch(two_nodes(sources, tmp_path), tmp_path, **{NODE_RANK_VARIABLE: index})
     assert stray.wait() == ExitCode.BAD_CONFIG
     assert stray.termination().reason == "WorldSize"
 

@@ -82,15 +82,15 @@ class Node:
 
 def make_node(config: RunConfig, environment: Mapping[str, str], *, scratch: Scratch) -> Node:
     """Find the pod's place. Raises TrainerError (10) when its index is not in the topology."""
-    index = int(environment.get(NODE_RANK_VARIABLE, "0"))
-    if index >= config.topology.nodes:
+    index = environment.get(NODE_RANK_VARIABLE, "0")
+    if index not in map(str, range(config.topology.nodes)):
         raise TrainerError(
             ExitCode.BAD_CONFIG,
             "WorldSize",
-            f"{NODE_RANK_VARIABLE} is {index}, but topology.nodes is {config.topology.nodes}",
+            f"{NODE_RANK_VARIABLE} is {index!r}, but topology.nodes is {config.topology.nodes}",
         )
     port = int(environment.get(STATUS_PORT_VARIABLE, str(STATUS_PORT)))
-    return Node(config, index, scratch, port)
+    return Node(config, int(index), scratch, port)
 
 
 def train(node: Node) -> Ending:
