@@ -60,9 +60,13 @@ def charge(cause: Cause, *, failures: int, disruptions: int, recovery: Recovery)
 
 
 def earns_refill(rows: Sequence[Attempt], *, checkpoint_step: int, interval: int) -> bool:
-    """True when a verified checkpoint lies one interval past the last counted failure's step."""
+    """True when a verified checkpoint lies one interval past the last counted failure's step.
+
+    A failure that has no row was preflight's: it happened at step 0.
+    """
     last = last_counted(rows)
-    return last is not None and checkpoint_step >= (last.to_step or 0) + interval
+    failed_at = (last.to_step or 0) if last else 0
+    return checkpoint_step >= failed_at + interval
 
 
 def last_counted(rows: Sequence[Attempt]) -> Attempt | None:

@@ -75,7 +75,8 @@ REFILLS = {
     "one step less": (rows((57, True)), 66, False),
     "disruptions in between do not matter": (rows((57, True), (64, False)), 67, True),
     "only the newest failure matters": (rows((20, True), (57, True)), 60, False),
-    "nothing to refill": (rows((57, False)), 90, False),
+    "a failure of preflight was at step 0": (rows((57, False)), 10, True),
+    "one step less than its interval": (rows((57, False)), 9, False),
 }
 
 
