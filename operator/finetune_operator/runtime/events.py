@@ -21,7 +21,7 @@ from finetune_operator.kube.requests import EVENTS
 from finetune_trainer.contract import JobIdentity
 
 CONTROLLER: Final = "finetune-operator"
-LONGEST_NOTE: Final = 1024  # characters, the API's limit
+LONGEST_NOTE: Final = 1024  # bytes; the API server says "characters" and counts bytes
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,6 @@ def event_body(
     """An events.k8s.io/v1 Event about the FineTuneJob. `now` is aware."""
     said = "\0".join((job.uid, event.type, event.reason, event.message))
     digest = hashlib.sha256(said.encode()).hexdigest()[:16]
-    note = event.message
-    if len(note) > LONGEST_NOTE:
-        note = note[: LONGEST_NOTE - 1] + "…"
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
@@ -62,7 +59,7 @@ def event_body(
         "type": event.type.value,
         "reason": event.reason,
         "action": "Reconcile",
-        "note": note,
+        "note": fitting(event.message),
         "reportingController": CONTROLLER,
         "reportingInstance": instance[:128],
         "regarding": {
@@ -73,3 +70,11 @@ def event_body(
             "uid": job.uid,
         },
     }
+
+
+def fitting(note: str) -> str:
+    """The note cut to what the API server takes; a cut one ends with '…'."""
+    encoded, ellipsis = note.encode(), "…"
+    if len(encoded) <= LONGEST_NOTE:
+        return note
+    return encoded[: LONGEST_NOTE - len(ellipsis.encode())].decode(errors="ignore") + ellipsis
