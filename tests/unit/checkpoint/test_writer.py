@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune_trainer.checkpoint import writer as writer_module
 from finetune_trainer.checkpoint.layout import JobFolder
 from finetune_trainer.checkpoint.lineage import CheckpointName
 from finetune_trainer.checkpoint.manifest import MANIFEST_FILE, STATE_FILE, digest, verify
@@ -184,6 +185,42 @@ def test_a_new_execution_clears_what_nobody_will_accept(job: JobFolder) -> None:
     new.checkpoints.discard_leftovers()
     assert list_checkpoints(job) == [old.name(10)]
     assert not list(job.checkpoints.glob(".tmp-*"))
+
+
+def test_a_superseded_execution_takes_nothing_of_its_successor_for_a_leftover(
+    job: JobFolder,
+) -> None:
+    old = begin(job, 1)
+    old.save(10)
+    new = begin(job, 2, parent=old.name(10))
+    late = begin(job, 1, parent=old.name(10))
+    new.save(20)
+    unfinished = job.checkpoints / ".tmp-step-00000030.a2.e1-abcd"
+    unfinished.mkdir()
+    with pytest.raises(TrainerError) as failure:
+        late.checkpoints.discard_leftovers()
+    assert failure.value.reason == "Superseded"
+    assert verify(new.folder(20)) == []
+    assert unfinished.is_dir()
+
+
+def test_what_is_written_while_leftovers_are_sought_is_none(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = begin(job, 1)
+    old.save(10)
+    middle = begin(job, 1, parent=old.name(10))
+    listed = list_checkpoints(job)
+
+    def list_then_freeze(job: JobFolder) -> list[CheckpointName]:
+        monkeypatch.undo()
+        begin(job, 2, parent=old.name(10)).save(20)
+        return listed
+
+    monkeypatch.setattr(writer_module, "list_checkpoints", list_then_freeze)
+    with pytest.raises(TrainerError):
+        middle.checkpoints.discard_leftovers()
+    assert verify(job.checkpoints / "step-00000020.a2.e1") == []
 
 
 def test_executions_are_numbered_within_their_attempt(job: JobFolder) -> None:

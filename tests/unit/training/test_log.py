@@ -12,6 +12,7 @@ import pytest
 from finetune_trainer.checkpoint.layout import JobFolder
 from finetune_trainer.checkpoint.lineage import CheckpointName
 from finetune_trainer.checkpoint.registry import register
+from finetune_trainer.errors import TrainerError
 from finetune_trainer.training.log import StepLog, read_run
 
 
@@ -55,6 +56,32 @@ def test_a_superseded_execution_goes_on_writing_where_nobody_looks(job: JobFolde
     write(second, 2, 3)
     assert attempts_by_step(job) == [(1, 1), (2, 1), (3, 2)]
     assert [line["step"] for line in read_run(job)] == [1, 2, 3]
+
+
+def test_a_superseded_execution_does_not_replace_the_log(job: JobFolder) -> None:
+    first = start(job, 1)
+    second = start(job, 2)
+    write(second, 2, 1)
+    with pytest.raises(TrainerError) as failure:
+        first.evaluation(0, 3.0)
+    assert failure.value.reason == "Superseded"
+    with pytest.raises(TrainerError):
+        start(job, 1)
+    write(second, 2, 2)
+    assert attempts_by_step(job) == [(1, 2), (2, 2)]
+
+
+def test_a_log_that_was_replaced_all_the_same_is_whole_at_the_next_checkpoint(
+    job: JobFolder,
+) -> None:
+    log = start(job, 2)
+    write(log, 2, 1)
+    job.log.with_name("other").write_text('{"step": 1, "attempt": 1}\n')
+    job.log.with_name("other").rename(job.log)
+    write(log, 2, 2)
+    log.sync()
+    write(log, 2, 3)
+    assert attempts_by_step(job) == [(1, 2), (2, 2), (3, 2)]
 
 
 def test_a_line_cut_off_by_a_crash_is_no_line(job: JobFolder) -> None:

@@ -11,7 +11,9 @@ import os
 from typing import Any
 
 from finetune_trainer.checkpoint.layout import JobFolder, sync
-from finetune_trainer.checkpoint.lineage import CheckpointName, Execution
+from finetune_trainer.checkpoint.lineage import CheckpointName, Execution, newest
+from finetune_trainer.contract import ExitCode
+from finetune_trainer.errors import TrainerError
 
 
 def read_executions(job: JobFolder) -> list[Execution]:
@@ -40,6 +42,18 @@ def register(job: JobFolder, attempt: int, *, parent: CheckpointName | None) -> 
     for folder in (path.parent, job.attempts, job.root):
         sync(folder)
     return execution
+
+
+def require_newest(job: JobFolder, execution: Execution) -> None:
+    """Raise TrainerError (20, Superseded) when a newer execution is registered."""
+    current = newest(read_executions(job))
+    if current is None or current.key != execution.key:
+        raise TrainerError(
+            ExitCode.INFRASTRUCTURE,
+            "Superseded",
+            f"attempt {execution.attempt}, execution {execution.number} was replaced"
+            f" by {'nobody' if current is None else current.key}; it stops writing",
+        )
 
 
 def list_checkpoints(job: JobFolder) -> list[CheckpointName]:

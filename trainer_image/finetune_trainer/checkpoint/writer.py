@@ -22,10 +22,13 @@ from finetune_trainer.checkpoint.layout import (
     sync,
     write_durably,
 )
-from finetune_trainer.checkpoint.lineage import CheckpointName, Execution, newest, visible
-from finetune_trainer.checkpoint.registry import list_checkpoints, read_executions
-from finetune_trainer.contract import CheckpointReference, ExitCode, FileEntry, Manifest
-from finetune_trainer.errors import TrainerError
+from finetune_trainer.checkpoint.lineage import CheckpointName, Execution, visible
+from finetune_trainer.checkpoint.registry import (
+    list_checkpoints,
+    read_executions,
+    require_newest,
+)
+from finetune_trainer.contract import CheckpointReference, FileEntry, Manifest
 
 
 class Health(StrEnum):
@@ -80,7 +83,9 @@ class CheckpointWriter:
             temporary.rename(final)
         except Exception:
             shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the space back
-            self.require_newest()  # whoever replaced us clears away what we are writing
+            require_newest(
+                self.job, self.execution
+            )  # whoever replaced us clears away what we are writing
             raise
         sync(self.job.checkpoints)
         write_health(final, Health.PENDING)
@@ -102,29 +107,27 @@ class CheckpointWriter:
             name for name in mine if read_health(self.job.checkpoints / str(name)) is Health.HEALTHY
         ]
         victims = removable(mine, healthy=healthy, keep=self.keep)
-        self.require_newest()
+        require_newest(self.job, self.execution)
         for name in victims:
             remove(self.job.checkpoints / str(name))
 
-    def require_newest(self) -> None:
-        """Raise TrainerError (20, Superseded) when a newer execution is registered."""
-        current = newest(read_executions(self.job))
-        if current is None or current.key != self.execution.key:
-            raise TrainerError(
-                ExitCode.INFRASTRUCTURE,
-                "Superseded",
-                f"attempt {self.execution.attempt}, execution {self.execution.number} was replaced"
-                f" by {'nobody' if current is None else current.key}; it stops writing",
-            )
-
     def discard_leftovers(self) -> None:
-        """Remove what earlier executions left that no reader will ever accept."""
-        seen = set(visible(read_executions(self.job), list_checkpoints(self.job)))
-        for name in list_checkpoints(self.job):
+        """Remove what earlier executions left that no reader will ever accept.
+
+        Listed before asking who is newest: what a newer execution writes is no leftover. Raises
+        TrainerError (20, Superseded) when there is one.
+        """
+        folders = list_checkpoints(self.job)
+        temporary = list(self.job.checkpoints.glob(f"{TEMPORARY_PREFIX}*"))
+        seen = set(visible(read_executions(self.job), folders))
+        require_newest(self.job, self.execution)
+        for name in folders:
             if name not in seen:
                 remove(self.job.checkpoints / str(name))
-        for path in self.job.checkpoints.glob(f"{TEMPORARY_PREFIX}*"):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        for path in temporary:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(
+                missing_ok=True
+            )
 
 
 def removable(

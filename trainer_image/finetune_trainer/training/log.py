@@ -16,7 +16,7 @@ from typing import Any, Final, TextIO
 
 from finetune_trainer.checkpoint.layout import JobFolder, write_durably
 from finetune_trainer.checkpoint.lineage import Execution, segments
-from finetune_trainer.checkpoint.registry import read_executions
+from finetune_trainer.checkpoint.registry import read_executions, require_newest
 
 EVALUATION: Final = "evaluation"  # marks a record that adds eval_loss to a step's line
 
@@ -28,6 +28,7 @@ class StepLog:
 
     def __init__(self, job: JobFolder, execution: Execution) -> None:
         self._job = job
+        self._execution = execution
         path = job.execution_log(execution.attempt, execution.number)
         self._own = path.open("a", encoding="utf-8")
         self._shown = self._derive()
@@ -44,15 +45,27 @@ class StepLog:
         record = {EVALUATION: True, "step": step, "eval_loss": _plain(eval_loss)}
         self._own.write(json.dumps(record) + "\n")
         self.sync()
+        self._show_anew()
+
+    def sync(self) -> None:
+        """Make the lines so far durable; a checkpoint must never be ahead of the log.
+
+        A superseded execution that was frozen while it replaced the log may have replaced ours.
+        """
+        self._own.flush()
+        os.fsync(self._own.fileno())
+        if not self._job.log.exists() or not os.path.samestat(
+            self._job.log.stat(), os.fstat(self._shown.fileno())
+        ):
+            self._show_anew()
+
+    def _show_anew(self) -> None:
         self._shown.close()
         self._shown = self._derive()
 
-    def sync(self) -> None:
-        """Make the lines so far durable; a checkpoint must never be ahead of the log."""
-        self._own.flush()
-        os.fsync(self._own.fileno())
-
     def _derive(self) -> TextIO:
+        """The log as the newest execution sees it; raises Superseded when that is not this one."""
+        require_newest(self._job, self._execution)
         text = "".join(json.dumps(record) + "\n" for record in read_run(self._job))
         write_durably(self._job.log, text)
         return self._job.log.open("a", encoding="utf-8")
