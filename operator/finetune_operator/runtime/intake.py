@@ -34,7 +34,7 @@ class Intake:
         if kind != "DELETED":
             if self._fleet.is_echo(key, version):
                 return
-            self._fleet.saw(key, uid=metadata["uid"], version=version)
+            self._fleet.saw(key, version)
         self._queue.add(key)
 
     def job(self, kind: str | None, body: Mapping[str, Any]) -> None:

@@ -13,15 +13,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from finetune_operator.constants import LABEL_UID
+from finetune_operator.constants import LABEL_JOB, LABEL_UID
 from finetune_operator.runtime.queue import Key
 
 _ENDED_PHASES: Final = ("Succeeded", "Failed")
+_NAMES: Final = ("namespace", "name", "uid", "labels", "annotations")
+_KEPT: Final = (*_NAMES, "ownerReferences", "deletionTimestamp")  # of a pod's metadata
 
 
 @dataclass(slots=True)
 class _Job:
-    uid: str = ""
     seen: str = ""  # resourceVersion of the newest sight, by event or by reading
     written: str = ""  # resourceVersion that our newest status write gave
     phase: str = ""
@@ -33,11 +34,9 @@ class Fleet:
     def __init__(self) -> None:
         self._jobs: dict[Key, _Job] = {}
 
-    def saw(self, key: Key, *, uid: str, version: str) -> None:
+    def saw(self, key: Key, version: str) -> None:
         """The job was seen at this resourceVersion."""
-        job = self._jobs.setdefault(key, _Job())
-        job.uid = uid
-        job.seen = version
+        self._jobs.setdefault(key, _Job()).seen = version
 
     def wrote(self, key: Key, version: str) -> None:
         """Our status write gave the job this resourceVersion."""
@@ -49,10 +48,9 @@ class Fleet:
         """The newest decision put the job into this phase."""
         self._jobs.setdefault(key, _Job()).phase = phase
 
-    def forget(self, key: Key) -> str:
-        """The job is gone; returns its uid, "" when it was not known."""
-        job = self._jobs.pop(key, None)
-        return job.uid if job else ""
+    def forget(self, key: Key) -> None:
+        """The job is gone."""
+        self._jobs.pop(key, None)
 
     def is_echo(self, key: Key, version: str) -> bool:
         """Whether that resourceVersion is our own status write: it tells nothing new."""
@@ -103,8 +101,14 @@ class PodMemory:
         return [pod for uid, pod in sorted(mine.items()) if uid not in skipped]
 
     def forget(self, job_uid: str) -> None:
-        """The job is finished or gone."""
+        """The job is finished."""
         self._pods.pop(job_uid, None)
+
+    def forget_former(self, key: Key, *, job_uid: str) -> None:
+        """Only `job_uid` has that name now, "" when no job has: pods may end after their job."""
+        for uid, pods in list(self._pods.items()):
+            if uid != job_uid and any(_owner(pod) == key for pod in pods.values()):
+                del self._pods[uid]
 
     def __len__(self) -> int:
         return sum(len(pods) for pods in self._pods.values())
@@ -119,12 +123,16 @@ def has_ended(pod: Mapping[str, Any]) -> bool:
     return bool(containers) and all("terminated" in (c.get("state") or {}) for c in containers)
 
 
+def _owner(pod: Mapping[str, Any]) -> Key:
+    metadata = pod["metadata"]
+    return Key(metadata["namespace"], metadata["labels"].get(LABEL_JOB, ""))
+
+
 def _essence(pod: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a pod that decisions look at: the rest is large and would be kept for nothing."""
     metadata = pod["metadata"]
-    kept = ("name", "uid", "labels", "annotations", "ownerReferences", "deletionTimestamp")
     return {
-        "metadata": {key: metadata[key] for key in kept if key in metadata},
+        "metadata": {key: metadata[key] for key in _KEPT if key in metadata},
         "spec": {"nodeName": (pod.get("spec") or {}).get("nodeName", "")},
         "status": dict(pod.get("status") or {}),
     }

@@ -83,9 +83,15 @@ class ProgressBoard:
             self._stop(followed)
 
     def forget(self, uid: str) -> None:
-        """The job is finished or gone."""
+        """The job is finished."""
         self.rest(uid)
         self._followed.pop(uid, None)
+
+    def forget_former(self, key: Key, *, uid: str) -> None:
+        """Only `uid` has that name now, "" when no job has."""
+        for former, followed in list(self._followed.items()):
+            if former != uid and followed.run.key == key:
+                self.forget(former)
 
     def newest(self, uid: str, attempt: int) -> Progress | None:
         """The last answer of that attempt, None when there was none."""
@@ -102,6 +108,9 @@ class ProgressBoard:
         if self._session is not None:
             await self._session.close()
 
+    def __len__(self) -> int:
+        return len(self._followed)
+
     @staticmethod
     def _stop(followed: _Followed) -> None:
         if followed.task is not None:
@@ -113,7 +122,7 @@ class ProgressBoard:
             progress = await self._look(followed.run)
             if progress is not None:
                 self._keep(followed, progress)
-            pause = max(self._look_seconds, len(self._followed) / LOOKS_PER_SECOND)
+            pause = max(self._look_seconds, len(self) / LOOKS_PER_SECOND)
             await asyncio.sleep(pause * random.uniform(0.9, 1.1))
 
     def _keep(self, followed: _Followed, progress: Progress) -> None:

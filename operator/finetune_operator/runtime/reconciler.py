@@ -62,10 +62,12 @@ class Reconciler:
         try:
             raw = await self._kube.get(FINETUNEJOBS, key.namespace, name=key.name)
         except NotFound:
-            self._forget(key)
+            self._fleet.forget(key)
+            self._forget_former(key, uid="")
             return None
         metadata = raw["metadata"]
-        self._fleet.saw(key, uid=metadata["uid"], version=metadata["resourceVersion"])
+        self._fleet.saw(key, metadata["resourceVersion"])
+        self._forget_former(key, uid=metadata["uid"])
         seen = await self._gatherer.observe(raw)
         decision = plan(seen)
         if decision.status is not None:
@@ -110,10 +112,10 @@ class Reconciler:
         else:
             self._progress.rest(uid)
 
-    def _forget(self, key: Key) -> None:
-        uid = self._fleet.forget(key)
-        self._pods.forget(uid)
-        self._progress.forget(uid)
+    def _forget_former(self, key: Key, *, uid: str) -> None:
+        """Keep nothing of jobs that were deleted, even if another took the name at once."""
+        self._pods.forget_former(key, job_uid=uid)
+        self._progress.forget_former(key, uid=uid)
 
 
 def run_to_follow(key: Key, seen: Observation) -> Run | None:

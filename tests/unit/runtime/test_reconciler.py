@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from finetune_operator.constants import LABEL_JOB, LABEL_UID
 from finetune_operator.domain.observed import Site
 from finetune_operator.kube.errors import ApiError, Conflict, Forbidden, Transient
 from finetune_operator.kube.requests import CLAIMS, FINETUNEJOBS
@@ -16,7 +17,7 @@ from finetune_operator.runtime.executor import Executor
 from finetune_operator.runtime.gather import Gatherer
 from finetune_operator.runtime.history import History, ended_attempts
 from finetune_operator.runtime.memory import Fleet, PodMemory
-from finetune_operator.runtime.progress import ProgressBoard
+from finetune_operator.runtime.progress import ProgressBoard, Run
 from finetune_operator.runtime.queue import Key, WorkQueue
 from finetune_operator.runtime.reconciler import Reconciler
 from finetune_operator.runtime.resync import Resync
@@ -36,8 +37,8 @@ class Setup:
         self.kube = MemoryKube()
         self.metrics = Metrics()
         self.fleet = Fleet()
-        pods = PodMemory()
-        progress = ProgressBoard(
+        self.pods = PodMemory()
+        self.progress = ProgressBoard(
             look_seconds=1, first_heard=lambda key: None, count=lambda result: None
         )
         self.reconciler = Reconciler(
@@ -45,15 +46,15 @@ class Setup:
             gatherer=Gatherer(
                 self.kube,
                 site=Site("trainer", operator_namespace="system"),
-                pods=pods,
-                progress=progress,
+                pods=self.pods,
+                progress=self.progress,
                 now=lambda: NOW,
             ),
             executor=Executor(self.kube),
             recorder=EventRecorder(self.kube, instance="test", now=lambda: NOW),
             fleet=self.fleet,
-            pods=pods,
-            progress=progress,
+            pods=self.pods,
+            progress=self.progress,
             history=History(self.metrics, now=lambda: NOW),
         )
 
@@ -154,6 +155,23 @@ async def test_a_job_that_is_gone_is_forgotten(setup: Setup) -> None:
     assert setup.fleet.count_phases() == {}
 
 
+@pytest.mark.parametrize("taken", [False, True], ids=["name is free", "name is taken again"])
+async def test_nothing_is_kept_of_a_deleted_job_whose_pods_end_after_it(
+    setup: Setup, taken: bool
+) -> None:
+    former = "1f5a9e1c-0000-4000-8000-000000000000"
+    setup.progress.follow(Run(KEY, former, 1, "127.0.7.9"))
+    if not taken:
+        del setup.kube.objects[("finetunejobs", "team", "tune")]
+        await setup.reconciler.reconcile(KEY)
+    labels = {LABEL_JOB: "tune", LABEL_UID: former}
+    metadata = {"namespace": "team", "name": "p", "uid": "p", "labels": labels}
+    setup.pods.note({"metadata": metadata, "status": {"phase": "Failed"}})
+    await setup.reconciler.reconcile(KEY)
+    assert len(setup.pods) == 0
+    assert len(setup.progress) == 0
+
+
 def test_an_attempt_is_counted_when_its_end_is_first_written() -> None:
     running = {"number": 2, "outcome": "Running"}
     failed = {"number": 1, "outcome": "Failed", "reason": "StorageError"}
@@ -228,8 +246,8 @@ class Sweep:
 async def test_a_sweep_looks_at_every_job_and_at_those_that_vanished() -> None:
     sweep = Sweep()
     version = await sweep.apply("tune")
-    sweep.fleet.saw(KEY, uid="u", version=version)
-    sweep.fleet.saw(Key("team", "gone"), uid="v", version="1")
+    sweep.fleet.saw(KEY, version)
+    sweep.fleet.saw(Key("team", "gone"), "1")
     assert await sweep.resync.sweep() == {}
     assert [await sweep.queue.get(), await sweep.queue.get()] == [Key("team", "gone"), KEY]
 
@@ -239,7 +257,7 @@ async def test_a_change_that_no_event_told_in_time_is_repaired_and_counted() -> 
     missed, late = await sweep.apply("tune"), await sweep.apply("late")
     unseen = await sweep.resync.sweep()
     assert unseen == {KEY: missed, Key("team", "late"): late}
-    sweep.fleet.saw(Key("team", "late"), uid="u", version=late)  # its event came meanwhile
+    sweep.fleet.saw(Key("team", "late"), late)  # its event came meanwhile
     sweep.resync.repair(unseen)
     assert len(sweep.repairs) == 1
     assert await sweep.queue.get() == KEY
@@ -247,7 +265,7 @@ async def test_a_change_that_no_event_told_in_time_is_repaired_and_counted() -> 
 
 async def test_a_failed_list_is_an_error_not_an_empty_cluster() -> None:
     sweep = Sweep()
-    sweep.fleet.saw(KEY, uid="u", version="1")
+    sweep.fleet.saw(KEY, "1")
     sweep.kube.cut = True
     with pytest.raises(ApiError):
         await sweep.resync.sweep()
