@@ -28,6 +28,7 @@ RENDEZVOUS_PORT: Final = 29500
 WORKSPACE_MOUNT: Final = "/workspace"
 SOURCES_MOUNT: Final = "/mnt/sources"  # claims in pvc/<claim>, config maps in configmap/<name>
 MAX_PROBLEM_ROWS: Final = 5  # row numbers per problem that fit a termination record
+MAX_SAMPLES: Final = 16  # the newest ones, in records and status; samples.jsonl has all
 
 
 class ExitCode(IntEnum):
@@ -356,7 +357,7 @@ class OutputReference(LenientWire):
     merged: str | None = None
     report: str | None = None
     loss_curve: str | None = None
-    samples: Annotated[tuple[Sample, ...], Field(max_length=16)] = ()
+    samples: Annotated[tuple[Sample, ...], Field(max_length=MAX_SAMPLES)] = ()
 
 
 class Termination(LenientWire):
@@ -388,9 +389,9 @@ class Termination(LenientWire):
     truncated: bool = False
 
     def to_log(self, *, limit: int = TERMINATION_LIMIT_BYTES) -> str:
-        """JSON of at most `limit` bytes: samples go first, then problem rows, problems, message."""
+        """JSON of at most `limit` bytes: samples go first; code, message, plan and data stay."""
         record = self.to_dict()
-        for shorten in (_drop_samples, _cut_rows, _cut_problems, _cut_message, _cut_plan_reasons):
+        for shorten in SHORTENINGS:
             text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
             if len(text.encode()) <= limit:
                 return text
@@ -432,6 +433,28 @@ def _cut_message(record: dict[str, Any]) -> None:
 def _cut_plan_reasons(record: dict[str, Any]) -> None:
     if "plan" in record:
         record["plan"].pop("reasons", None)
+
+
+def _cut_problem_messages(record: dict[str, Any]) -> None:
+    """Other scripts need three bytes a character where English needs one."""
+    for problem in record.get("problems", []):
+        problem["message"] = problem["message"][:80]
+
+
+def _drop_problems(record: dict[str, Any]) -> None:
+    """The message quotes the first of them, rows included."""
+    record.pop("problems", None)
+
+
+SHORTENINGS: Final = (
+    _drop_samples,
+    _cut_rows,
+    _cut_problems,
+    _cut_message,
+    _cut_plan_reasons,
+    _cut_problem_messages,
+    _drop_problems,
+)
 
 
 class Progress(LenientWire):

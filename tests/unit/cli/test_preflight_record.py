@@ -14,6 +14,7 @@ from finetune_trainer.contract import (
     DatasetSpec,
     JobIdentity,
     ModelSpec,
+    Problem,
     RunConfig,
     Termination,
 )
@@ -67,6 +68,23 @@ def test_many_problems_fit_the_record(config: RunConfig, tmp_path: Path) -> None
     }  # fmt: skip
     assert all(len(each.rows) <= 5 for each in record.problems)
     assert "invalid_json: lines 1, 4, 7, 10, 13 and 295 more" in record.message
+
+
+def test_a_record_keeps_message_plan_and_data_in_any_script(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    _, good = ended(tmp_path, config.to_json())
+    problem = Problem(code="unknown_format", severity="error", message="\u884c" * 1000, count=9)
+    message = "unknown_format: line 17: " + "\u884c" * 1000
+    record = good.model_copy(update={"message": message, "problems": (problem,) * 6})
+    text = record.to_log()
+    kept = Termination.from_json(text)
+    assert len(text.encode()) <= TERMINATION_LIMIT_BYTES
+    assert kept.truncated
+    assert kept.message.startswith("unknown_format: line 17: \u884c")
+    assert kept.problems and kept.problems[0].count == 9
+    assert kept.data == record.data
+    assert kept.plan is not None and kept.plan.total_steps == record.total_steps
 
 
 def test_a_missing_claim_names_source_and_path(config: RunConfig, tmp_path: Path) -> None:

@@ -14,7 +14,14 @@ from safetensors.torch import load_file
 from finetune_trainer.checkpoint.layout import JobFolder
 from finetune_trainer.checkpoint.manifest import ADAPTER_FILE, read, verify
 from finetune_trainer.checkpoint.writer import Health, read_health
-from finetune_trainer.contract import CheckpointReference, ExitCode, RunConfig, TrainingSpec
+from finetune_trainer.contract import (
+    MAX_SAMPLES,
+    CheckpointReference,
+    ExitCode,
+    RunConfig,
+    SamplesSpec,
+    TrainingSpec,
+)
 from tests.forked_ranks import Outcome, prepare, run_ranks
 from tests.training_runs import TOTAL_STEPS, Sources, adapter_bytes, planned
 
@@ -170,3 +177,16 @@ def test_11_when_the_tokenised_data_is_damaged(sources: Sources, tmp_path: Path)
     arrow.write_bytes(arrow.read_bytes()[:-9])
     code, reason, _ = only(run_ranks(config, tmp_path / "scratch"))
     assert (code, reason) == (ExitCode.DATA_UNREADABLE, "DataDamaged")
+
+
+def test_the_record_tells_the_newest_samples_and_the_file_all(
+    again: RunConfig, tmp_path: Path
+) -> None:
+    prompts = tuple(f"what is number {number}?" for number in range(MAX_SAMPLES))
+    asked = training(again, samples=SamplesSpec(prompts=prompts, max_new_tokens=1))
+    outcome = run_ranks(asked, tmp_path / "scratch")
+    assert only(outcome)[0] == ExitCode.OK
+    assert outcome.facts is not None and outcome.facts.output is not None
+    told = outcome.facts.output.samples
+    assert [(each.step, each.prompt) for each in told] == [(TOTAL_STEPS, each) for each in prompts]
+    assert len(outcome.job.samples.read_text().splitlines()) == 1 + MAX_SAMPLES

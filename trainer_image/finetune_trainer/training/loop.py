@@ -18,7 +18,7 @@ from finetune_trainer.checkpoint.lineage import Execution
 from finetune_trainer.checkpoint.registry import register
 from finetune_trainer.checkpoint.resume import Start, choose_start
 from finetune_trainer.checkpoint.writer import CheckpointWriter
-from finetune_trainer.contract import ExitCode, RunConfig, TrainerPhase
+from finetune_trainer.contract import MAX_SAMPLES, ExitCode, RunConfig, TrainerPhase
 from finetune_trainer.data import store
 from finetune_trainer.data.sources import model_folder
 from finetune_trainer.data.template import load_tokenizer
@@ -214,7 +214,8 @@ class Run:
                 self.job, self.execution, model=self.model, tokenizer=self.tokenizer
             )
             self.checkpoints.trust_all()
-            self.report.done(output.model_copy(update={"samples": self.state.samples}))
+            newest = self.state.samples[-MAX_SAMPLES:]
+            self.report.done(output.model_copy(update={"samples": newest}))
 
     def _evaluate(self) -> float | None:
         if not len(self.data.evaluation):
