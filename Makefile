@@ -36,7 +36,7 @@ check: setup ## Format, lint, types, layers, generated files
 	$(BIN)/python -m finetune_operator.api.crd --check crds
 
 test-unit: setup binaries ## Pure tables, properties and the tiny-model trainer
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit --numprocesses auto --dist worksteal
 
 test-integration: setup binaries ## The operator against a real etcd and kube-apiserver
 	$(BIN)/pytest tests/integration
