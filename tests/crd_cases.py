@@ -53,6 +53,13 @@ REFUSED: Final[dict[str, tuple[Manifest, str]]] = {
     "no dataset": ({"spec.dataset": REMOVED}, "spec.dataset: Required value"),
     "no model": ({"spec.model": REMOVED}, "spec.model: Required value"),
     "no spec": ({"spec": REMOVED}, "spec: Required value"),
+    "a size of nothing": ({"spec.workspace": {"size": "0Gi"}}, "spec.workspace.size"),
+    "no memory": ({"spec.compute.memory": 0}, "spec.compute.memory"),
+    "a negative number of cores": ({"spec.compute.cpu": -1}, "spec.compute.cpu"),
+    "more weight decay than a number holds": (
+        {"spec.training.weightDecay": "1e999"},
+        "spec.training.weightDecay",
+    ),
     "a source of a later release": (
         {"spec.model.source": "hf://org/name@main"},
         "spec.model.source must be pvc://<claim>/<path> or file:///<path>",

@@ -59,7 +59,7 @@ def example(schema: Schema) -> Any:
     if "enum" in schema:
         return schema["enum"][-1]
     if schema.get("x-kubernetes-int-or-string"):
-        return schema.get("minimum", "1")
+        return schema["minimum"] if "maximum" in schema else "1"  # a quantity is text
     match schema["type"]:
         case "object" if "properties" in schema:
             return {name: example(child) for name, child in schema["properties"].items()}

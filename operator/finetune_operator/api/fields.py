@@ -14,7 +14,9 @@ from pydantic.alias_generators import to_camel
 
 AUTO: Final = "Auto"
 NUMBER_PATTERN: Final = "[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?"
-QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+QUANTITY_PATTERN: Final = (  # with a digit other than 0
+    r"^([0-9]*[1-9][0-9]*([.][0-9]+)?|[0-9]+[.][0-9]*[1-9][0-9]*)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+)
 NAME_PATTERN: Final = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 SECRET_PATTERN: Final = r"^finetune-[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 RELATIVE_PATH_PATTERN: Final = r"^[A-Za-z0-9_][-.A-Za-z0-9_/]*$"
@@ -87,7 +89,7 @@ NonNegativeNumber = Annotated[
     str,
     _number(
         pattern=f"^{NUMBER_PATTERN}$",
-        rule=_IS_NUMBER,
+        rule=f"{_IS_NUMBER} && double(self) >= 0.0",  # not beyond what a double holds
         must='must be a number of at least 0 as a string, such as "0.01"',
     ),
     BeforeValidator(str),
@@ -138,11 +140,11 @@ Quantity = Annotated[
     Field(
         pattern=QUANTITY_PATTERN,
         max_length=24,
-        json_schema_extra={"x-kubernetes-int-or-string": True},
+        json_schema_extra={"x-kubernetes-int-or-string": True, "minimum": 1},
     ),
     BeforeValidator(str),
 ]
-"""A Kubernetes quantity such as 500m, 4 or 20Gi."""
+"""A Kubernetes quantity above 0 such as 500m, 4 or 20Gi."""
 
 # --- names ----------------------------------------------------------------------------------------
 
