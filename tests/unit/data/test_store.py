@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,3 +73,16 @@ def test_damage_is_found_and_repaired_by_the_next_write(
     assert (caught.value.code, caught.value.reason) == (11, "DataDamaged")
     store.write(folder, DATA)
     assert list(store.load(folder).train) == DATA.train
+
+
+def test_a_volume_that_fails_is_not_damaged_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.write(tmp_path / "f", DATA)
+
+    def fail(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(store, "_digest", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        store.load(folder)

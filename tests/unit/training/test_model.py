@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from finetune_trainer.contract import AdapterSpec, ExitCode, Topology
 from finetune_trainer.data.store import IGNORED, Example
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.model.load import load_base
 from finetune_trainer.training.batches import MicroBatch
 from finetune_trainer.training.distributed import Gradients, Ranks
 from finetune_trainer.training.model import TrainedModel
@@ -105,3 +109,29 @@ def test_a_target_that_the_model_does_not_have_is_refused(
         TrainedModel(wrong, sources.root / "model", pad_token_id=3, ranks=ranks)
     assert failure.value.code == ExitCode.MODEL
     assert "nowhere" in failure.value.message
+
+
+ELSEWHERE: dict[str, Exception] = {
+    "a volume that fails": OSError(errno.ESTALE, "Stale file handle"),
+    "a volume that fails, as safetensors says it": Exception("Input/output error (os error 5)"),
+    "a GPU that fails": RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+    "host memory": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+}
+
+
+@pytest.mark.parametrize("failure", ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_what_the_machine_does_wrong_while_loading_is_not_the_models_fault(
+    failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise failure
+
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(type(failure), match=re.escape(str(failure))):
+        load_base(
+            tmp_path,
+            AdapterSpec(quantization="None"),
+            precision="FP32",
+            device=torch.device("cpu"),
+        )

@@ -20,7 +20,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from finetune_trainer.contract import DataSummary, ExitCode, FileEntry, LenientWire, Problem
-from finetune_trainer.errors import TrainerError
+from finetune_trainer.errors import TrainerError, blames_machine
 
 IGNORED: Final = -100  # label of a token that is not learned
 SUMMARY_FILE: Final = "data.json"
@@ -134,7 +134,8 @@ def write(folder: Path, data: TokenisedData) -> Path:
 def load(folder: Path) -> TokenisedData:
     """Read and verify a folder that `write` made.
 
-    Raises TrainerError (11, DataDamaged) when a file is missing or its digest differs.
+    Raises TrainerError (11, DataDamaged) when a file is missing or its digest differs, OSError when
+    the volume fails.
     """
     stored = _verified_summary(folder)
     return TokenisedData(
@@ -195,6 +196,8 @@ def _verified_summary(folder: Path) -> StoredSummary:
             if _digest(folder / name) != entry.sha256:
                 raise ValueError(f"{name} differs from its digest in {SUMMARY_FILE}")
     except (OSError, ValueError, ValidationError) as error:
+        if blames_machine(error):
+            raise
         raise TrainerError(
             ExitCode.DATA_UNREADABLE,
             "DataDamaged",

@@ -20,7 +20,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer, processors
 
 from finetune_trainer.contract import ExitCode, Problem
-from finetune_trainer.errors import TrainerError
+from finetune_trainer.errors import TrainerError, blames_machine
 
 TEMPLATE_DATE: Final = date(2025, 1, 1)
 CLOCK_CODES: Final = ("%Y", "%y", "%m", "%B", "%b", "%d", "%A", "%a", "%H", "%I", "%M", "%S", "%p")
@@ -90,6 +90,8 @@ def load_tokenizer(path: Path) -> ChatTokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
     except Exception as error:  # transformers raises a dozen kinds for a broken folder
+        if blames_machine(error):
+            raise
         raise unusable("template_error", f"the tokenizer does not load: {error}") from error
     if not tokenizer.is_fast:
         raise unusable("template_error", f"{path} has no tokenizer.json, which labels need")

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 from trl.trainer.utils import add_fused_lm_head
 
 from finetune_trainer.contract import AdapterSpec, ExitCode, Plan
-from finetune_trainer.errors import TrainerError
+from finetune_trainer.errors import TrainerError, blames_machine
 
 REPACKS: Final = "support_avx512bf16_for_cpu"  # an attribute of bitsandbytes' Linear4bit
 DTYPES: Final = {"BF16": torch.bfloat16, "FP32": torch.float32}
@@ -43,9 +43,11 @@ def load_base(
             device_map={"": device},
             local_files_only=True,
         )
-    except (torch.OutOfMemoryError, MemoryError):
+    except torch.OutOfMemoryError:
         raise
     except Exception as error:  # transformers raises a dozen kinds for a folder it cannot load
+        if blames_machine(error):
+            raise
         raise _refused(folder, "ModelUnusable", f"{type(error).__name__}: {error}") from error
     model.requires_grad_(False)
     keep_training_layout(model)
