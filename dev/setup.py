@@ -28,7 +28,7 @@ def run(*command: str | Path) -> None:
 def environment(folder: Path) -> Path:
     """Create the environment with uv inside, when missing; return its python."""
     python = folder / "bin" / "python"
-    if not python.exists():
+    if not (folder / "bin" / "pip").exists():  # the last thing made: one cut short is made anew
         if importlib.util.find_spec("ensurepip") is None:  # Debian packs it separately
             run("apt-get", "update", "--quiet")
             run("apt-get", "install", "--quiet", "--yes", "python3-venv")
