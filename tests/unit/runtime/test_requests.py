@@ -22,7 +22,6 @@ from finetune_operator.kube.errors import (
 from finetune_operator.kube.requests import (
     FINETUNEJOBS,
     JOBS,
-    NODES,
     PODS,
     Request,
     Resource,
@@ -41,7 +40,7 @@ JOB = {"metadata": {"namespace": "team", "name": "j-1"}}
             "GET",
             "/apis/finetune.dev/v1alpha1/namespaces/team/finetunejobs/j",
         ),
-        (requests.get(NODES, None, name="n1"), "GET", "/api/v1/nodes/n1"),
+        (requests.get(Resource("", "v1", "nodes"), None, name="n1"), "GET", "/api/v1/nodes/n1"),
         (
             requests.list_page(PODS, "team", labels="a/b=c,d=e"),
             "GET",
