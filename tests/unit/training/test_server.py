@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,22 @@ def test_the_end_of_a_peer_is_noticed(site: Site) -> None:
     response.close()
     connection.close()
     assert site.meeting.lost.wait(DEADLINE)
+
+
+def test_a_peer_that_lost_touch_and_came_anew_is_there(site: Site) -> None:
+    heard = threading.Event()
+
+    def hear(beat: bytes) -> None:
+        heard.set()
+
+    def lose_touch(beat: bytes) -> None:
+        threading.Thread(target=site.meeting.attend, args=(1, hear), daemon=True).start()
+        assert heard.wait(DEADLINE)
+        raise ConnectionResetError
+
+    site.meeting.attend(1, lose_touch)
+    assert attend(site, 2).ready.wait(DEADLINE)
+    assert not site.meeting.lost.is_set()
 
 
 def test_a_peer_waits_for_a_node_0_that_comes_later() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -28,7 +29,7 @@ class Meeting:
     def __init__(self, run: str, nodes: int) -> None:
         self._run = run
         self._nodes = nodes
-        self._present = {0}
+        self._conversations = Counter({0: 1})  # by node: one that lost touch comes anew
         self._changed = threading.Condition()
         self._closed = False
         self.ready = threading.Event()
@@ -43,8 +44,8 @@ class Meeting:
     def attend(self, node: int, write: Callable[[bytes], object]) -> None:
         """Tell a peer once a second that we are here, until it or we end."""
         with self._changed:
-            self._present.add(node)
-            if len(self._present) == self._nodes:
+            self._conversations[node] += 1
+            if len(+self._conversations) == self._nodes:
                 self.ready.set()
                 self._changed.notify_all()
         try:
@@ -63,10 +64,9 @@ class Meeting:
 
     def _leave(self, node: int) -> None:
         with self._changed:
-            if self.ready.is_set():
-                self.lost.set()
-            else:
-                self._present.discard(node)  # it may come back: nothing has started
+            self._conversations[node] -= 1
+            if self.ready.is_set() and not self._conversations[node]:
+                self.lost.set()  # before that it may come back: nothing has started
 
 
 class Attendance:
