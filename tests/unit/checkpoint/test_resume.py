@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,13 @@ RULES = {
 def test_rule(writer: Writer, rule: ResumeFrom, step: int) -> None:
     chosen = start(writer, rule)
     assert (chosen.step, chosen.skipped) == (step, ())
+
+
+def test_a_known_checkpoint_that_the_volume_lost_is_reported(writer: Writer) -> None:
+    shutil.rmtree(writer.folder(30))
+    chosen = start(writer, known=KNOWN)
+    assert chosen.step == 20
+    assert chosen.skipped == ("step-00000030.a1.e1: no longer on the volume",)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_next_older_and_says_why(writer: Writer) -> None:

@@ -59,6 +59,8 @@ def choose_start(
         problems = manifests.verify(folder)
         if not problems:
             _require_same_run(folder, identity)
+            if gone := _gone(known, names, rule=resume_from, start=name):
+                skipped.insert(0, gone)
             return Start(name, manifests.reference(folder), tuple(skipped))
         skipped.append(f"{name}: {'; '.join(problems[:3])}")
     if known is not None and (skipped or resume_from.policy is ResumePolicy.NEWEST):
@@ -70,6 +72,21 @@ def _allowed(folder: Path, name: CheckpointName, rule: ResumeFrom) -> bool:
     if rule.policy is ResumePolicy.AT_MOST and rule.step is not None and name.step > rule.step:
         return False
     return not rule.healthy_only or read_health(folder) is Health.HEALTHY
+
+
+def _gone(
+    known: CheckpointReference | None,
+    names: list[CheckpointName],
+    *,
+    rule: ResumeFrom,
+    start: CheckpointName,
+) -> str | None:
+    """What to say of a newer checkpoint that status knows and the volume has lost."""
+    if known is None or rule.policy is not ResumePolicy.NEWEST or rule.healthy_only:
+        return None
+    if known.step <= start.step or known.path in map(str, names):
+        return None
+    return f"{known.path}: no longer on the volume"
 
 
 def _require_same_run(folder: Path, identity: RunIdentity) -> None:
