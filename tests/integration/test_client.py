@@ -70,8 +70,8 @@ async def test_only_the_object_of_that_uid_is_deleted(kube: KubeClient) -> None:
     containers = [{"name": "c", "image": "i"}]
     pod = await kube.create(PODS, {"metadata": metadata, "spec": {"containers": containers}})
     with pytest.raises(Conflict):
-        await kube.delete(PODS, NAMESPACE, name="pod", uid="another", grace=0)
-    await kube.delete(PODS, NAMESPACE, name="pod", uid=pod["metadata"]["uid"], grace=0)
+        await kube.delete(PODS, NAMESPACE, name="pod", uid="another")
+    await kube.delete(PODS, NAMESPACE, name="pod", uid=pod["metadata"]["uid"])
     with pytest.raises(NotFound):
         await kube.get(PODS, NAMESPACE, name="pod")
 
