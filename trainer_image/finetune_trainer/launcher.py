@@ -122,7 +122,10 @@ def write_record(record: Termination, environment: Mapping[str, str]) -> None:
     logger.info("exit %d %s %s", record.code, record.reason, record.message)
     path = Path(environment.get(TERMINATION_LOG_VARIABLE, TERMINATION_LOG))
     if TERMINATION_LOG_VARIABLE in environment or path.exists():
-        path.write_text(record.to_log(), encoding="utf-8")
+        try:
+            path.write_text(record.to_log(), encoding="utf-8")
+        except OSError as error:  # the node's disk is full: the exit code still says most
+            logger.warning("the termination record was not written: %s", error)
 
 
 def _leave_on_volume(node: Node, record: Termination) -> None:

@@ -68,6 +68,14 @@ def test_a_launcher_without_a_config_leaves_a_record(tmp_path: Path) -> None:
     assert Termination.from_json(record.read_bytes()).reason == "BadConfig"
 
 
+def test_a_record_that_cannot_be_written_leaves_the_exit_code_as_it_is() -> None:
+    environment = {"PYTHONPATH": ":".join(sys.path), "FINETUNE_TERMINATION_LOG": "/dev/full"}
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune_trainer.launcher", "train"], env=environment, check=False
+    )
+    assert done.returncode == ExitCode.BAD_CONFIG
+
+
 def two_nodes(sources: Sources, folder: Path, **changes: Any) -> RunConfig:
     return sources.config(folder / "workspace").model_copy(
         update={"topology": Topology(nodes=2), **changes}
