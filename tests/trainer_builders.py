@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 CHATML = (
@@ -52,7 +54,7 @@ def tiny_tokenizer(
     more_special_tokens: Sequence[str] = (),
     **settings: Any,
 ) -> Path:
-    """Write the tiny model's tokenizer and config.json, no weights; `settings` override names."""
+    """Write the tiny model's tokenizer, config.json and one tensor; `settings` override names."""
     folder.mkdir(parents=True, exist_ok=True)
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -77,6 +79,8 @@ def tiny_tokenizer(
         names["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(names, indent=2))
     (folder / "config.json").write_text(json.dumps(TINY_CONFIG, indent=2))
+    norm = np.ones(TINY_CONFIG["hidden_size"], np.float32)
+    save_file({"model.norm.weight": norm}, folder / "model.safetensors")
     return folder
 
 

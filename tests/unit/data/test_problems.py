@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,6 +204,14 @@ MISSING: dict[str, tuple[Callable[[Path], None], str, ExitCode, str]] = {
     "a missing model": (
         lambda folder: (folder / "model" / "config.json").unlink(),
         "missing_model", ExitCode.MODEL, "has no config.json",
+    ),
+    "a model without weights": (
+        lambda folder: (folder / "model" / "model.safetensors").unlink(),
+        "missing_model", ExitCode.MODEL, "has neither model.safetensors nor ",
+    ),
+    "weights that are cut off": (
+        lambda folder: os.truncate(folder / "model" / "model.safetensors", 200),
+        "unsupported_model", ExitCode.MODEL, "model.safetensors has 200 bytes where its header",
     ),
     "a model of an unknown kind": (
         lambda folder: change_json(folder / "model" / "config.json", {"model_type": "abacus"}),

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from finetune_trainer.contract import ExitCode, Problem
-from finetune_trainer.errors import TrainerError
+from finetune_trainer.data.weights import DamagedWeights, MissingWeights, check_weights
+from finetune_trainer.errors import TrainerError, blames_machine
 
 MOUNTED: Final = ("pvc", "configmap")
 
@@ -56,15 +57,26 @@ def evaluation_file(source: str, sources_root: str) -> Path:
 
 
 def model_folder(source: str, sources_root: str) -> Path:
-    """The model folder that `source` names, with its config.json.
+    """The model folder that `source` names, with its config.json and whole weights.
 
-    Raises TrainerError (10) for a malformed source, (14, ModelMissing) when no model is there.
+    Raises TrainerError (10) for a malformed source, (14, ModelMissing) when no model is there,
+    (14, ModelUnusable) when its weights are cut off or no safetensors; OSError when storage fails.
     """
     path = resolve(source, sources_root)
     if not path.is_dir():
         raise _missing(ExitCode.MODEL, "model.source", source, why=_nearest(path))
     if not (path / "config.json").is_file():
         raise _missing(ExitCode.MODEL, "model.source", source, why=f"{path} has no config.json")
+    try:
+        check_weights(path)
+    except MissingWeights as error:
+        raise _missing(ExitCode.MODEL, "model.source", source, why=str(error)) from error
+    except DamagedWeights as error:
+        raise _unusable(source, str(error)) from error
+    except OSError as error:
+        if blames_machine(error):
+            raise
+        raise _unusable(source, str(error)) from error
     return path
 
 
@@ -100,3 +112,9 @@ def _missing(code: ExitCode, field: str, source: str, *, why: str) -> TrainerErr
     )
     reason = "ModelMissing" if model else "DataMissing"
     return TrainerError(code, reason, message, problems=(problem,))
+
+
+def _unusable(source: str, why: str) -> TrainerError:
+    message = f"model.source {source}: {why}"
+    problem = Problem(code="unsupported_model", severity="error", message=message)
+    return TrainerError(ExitCode.MODEL, "ModelUnusable", message, problems=(problem,))
