@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tests.crd_names import GOOD_NAMES, WRONG_NAMES
 from tests.manifests import REMOVED
 
 Manifest = dict[str, Any]
@@ -161,6 +162,7 @@ REFUSED: Final[dict[str, tuple[Manifest, str]]] = {
         {"metadata.name": "a" * 41},
         "metadata.name must be at most 40 characters",
     ),
+    **WRONG_NAMES,
     "a dotted name": ({"metadata.name": "a.b"}, "metadata.name must start with a letter"),
     "a name that starts with a digit": (
         {"metadata.name": "7b"},
@@ -277,6 +279,7 @@ ACCEPTED: Final[dict[str, Manifest]] = {
         "spec.recovery": {"maxFailures": 1, "maxDisruptions": 5, "backoffSeconds": 0},
         "spec.startDeadlineSeconds": 60,
     },
+    **GOOD_NAMES,
     "an existing claim": {"spec.workspace": {"claimName": "mine", "subPath": "team/runs"}},
 }
 

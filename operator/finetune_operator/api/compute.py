@@ -10,6 +10,9 @@ from pydantic import Field
 from finetune_operator.api.fields import (
     ApiModel,
     Fraction,
+    LabelKey,
+    Labels,
+    LabelValue,
     ObjectName,
     Quantity,
     RelativePath,
@@ -20,9 +23,6 @@ from finetune_operator.api.fields import (
     list_map,
 )
 
-LabelValue = Annotated[
-    str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$")
-]
 Target = Annotated[str, Field(min_length=1, max_length=1024)]
 Budget = Annotated[int, Field(ge=0, le=100_000)]
 
@@ -45,7 +45,7 @@ class TaintEffect(StrEnum):
 class Toleration(ApiModel):
     """A taint that the pods tolerate; the fields are those of a pod's toleration."""
 
-    key: Annotated[str, Field(max_length=316)] | None = None
+    key: LabelKey | None = None
     """Taint key; unset with operator Exists matches every taint."""
     operator: TolerationOperator | None = None
     """How the taint is compared; unset means Equal."""
@@ -101,7 +101,7 @@ class Compute(ApiModel):
     """Memory request and limit of each training pod."""
     shared_memory: Quantity | None = None
     """Size limit of /dev/shm in each training pod."""
-    node_selector: Annotated[dict[str, LabelValue], Field(max_length=16)] | None = None
+    node_selector: Labels | None = None
     """Labels that a node must have, for preflight and training pods."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] | None = None
     """Taints that preflight and training pods tolerate."""

@@ -17,8 +17,12 @@ NUMBER_PATTERN: Final = "[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?"
 QUANTITY_PATTERN: Final = (  # with a digit other than 0
     r"^([0-9]*[1-9][0-9]*([.][0-9]+)?|[0-9]+[.][0-9]*[1-9][0-9]*)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 )
-NAME_PATTERN: Final = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+SUBDOMAIN: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*"  # RFC 1123
+NAME_LENGTH: Final = 253  # characters of a subdomain
 SECRET_PATTERN: Final = r"^finetune-[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+_LABEL_NAME: Final = "[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?"
+QUALIFIED_PATTERN: Final = f"^({SUBDOMAIN}/)?{_LABEL_NAME}$"
+QUALIFIED_LENGTH: Final = NAME_LENGTH + 1 + 63
 RELATIVE_PATH_PATTERN: Final = r"^[A-Za-z0-9_][-.A-Za-z0-9_/]*$"
 
 
@@ -148,7 +152,7 @@ Quantity = Annotated[
 
 # --- names ----------------------------------------------------------------------------------------
 
-ObjectName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=253)]
+ObjectName = Annotated[str, Field(pattern=f"^{SUBDOMAIN}$", min_length=1, max_length=NAME_LENGTH)]
 """The name of a Kubernetes object in the job's namespace."""
 
 SecretName = Annotated[
@@ -165,8 +169,56 @@ SecretName = Annotated[
 ]
 """The name of a secret; the prefix keeps other secrets of the namespace out of reach."""
 
+LabelKey = Annotated[
+    str,
+    Field(
+        pattern=QUALIFIED_PATTERN,
+        max_length=QUALIFIED_LENGTH,
+        json_schema_extra=_validations(
+            (
+                f"size(self.split('/')[0]) <= {NAME_LENGTH}",
+                f"must have at most {NAME_LENGTH} characters before the '/'",
+            )
+        ),
+    ),
+]
+"""The key of a label or taint: a qualified name such as example.com/pool."""
+
+LabelValue = Annotated[
+    str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$")
+]
+"""The value of a label or taint."""
+
+Labels = Annotated[
+    dict[str, LabelValue],
+    Field(
+        max_length=16,
+        json_schema_extra=_validations(  # a schema has no words for keys
+            (
+                f"self.all(key, key.matches('{QUALIFIED_PATTERN}')"
+                f" && size(key.split('/')[0]) <= {NAME_LENGTH})",
+                "must have label keys, such as pool or example.com/pool",
+            )
+        ),
+    ),
+]
+"""Labels by key."""
+
 ResourceName = Annotated[
-    str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[-._A-Za-z0-9]+$", max_length=317)
+    str,
+    Field(
+        pattern=f"^{SUBDOMAIN}/{_LABEL_NAME}$",
+        max_length=QUALIFIED_LENGTH,
+        json_schema_extra=_validations(
+            (
+                # Quotas name it with requests. in front, which has to be a qualified name as well.
+                "!self.startsWith('requests.') && !self.contains('kubernetes.io/')"
+                f" && size(self.split('/')[0]) <= {NAME_LENGTH - len('requests.')}",
+                "must be an extended resource such as nvidia.com/gpu, "
+                "which is neither of kubernetes.io nor starts with requests.",
+            )
+        ),
+    ),
 ]
 """An extended resource such as nvidia.com/gpu."""
 
@@ -194,6 +246,10 @@ def source(*, pattern: str, must: str) -> Any:
         json_schema_extra=_validations(
             (f"self.matches('{pattern}')", must),
             (r"!self.matches('/[.][.](/|$)')", "must not contain '..'"),
+            (
+                f"!self.matches('^[a-z]+://[^/]{{{NAME_LENGTH + 1}}}')",
+                f"must name an object by at most {NAME_LENGTH} characters",
+            ),
         ),
     )
 

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from finetune_operator.api.compute import Compute, Output, Recovery, Workspace
 from finetune_operator.api.fields import (
+    SUBDOMAIN,
     ApiModel,
     AutoCount,
     Fraction,
@@ -30,9 +31,9 @@ from finetune_operator.api.fields import (
 )
 from finetune_operator.api.training import Training
 
-_CLAIM = "pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[^/].*"
+_CLAIM = f"pvc://{SUBDOMAIN}/[^/].*"
 _FILE = "file:///[^/].*"
-_CONFIG_MAP = "configmap://[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[-._A-Za-z0-9]+"
+_CONFIG_MAP = f"configmap://{SUBDOMAIN}/[-._A-Za-z0-9]+"
 
 ModelSource = Annotated[
     str,
