@@ -149,6 +149,44 @@ def test_a_node_whose_peer_ends_says_peer_lost(sources: Sources, tmp_path: Path)
     first.wait()
 
 
+def test_nodes_that_are_stopped_one_after_the_other_did_not_fail(
+    sources: Sources, tmp_path: Path
+) -> None:
+    """Node 0 is gone before node 1 is asked, and before their ranks have met."""
+    config = two_nodes(sources, tmp_path)
+    first, port = waiting_for_peers(sources, tmp_path, config)
+    second = launch(
+        config, tmp_path / "1", **{NODE_RANK_VARIABLE: "1", STATUS_PORT_VARIABLE: str(port)}
+    )
+    assert second.wait_until(lambda job: children(first) and children(second))
+    for node in (first, second):
+        node.signal(signal.SIGTERM)
+        assert node.wait() == ExitCode.STOPPED_NOTHING_NEW
+
+
+def test_a_node_that_is_stopped_before_the_meeting_leaves_its_peers_waiting(
+    sources: Sources, tmp_path: Path
+) -> None:
+    """Node 1 has no peer to lose yet: asked too, it stopped like node 0."""
+    config = sources.config(tmp_path / "workspace").model_copy(
+        update={"topology": Topology(nodes=3)}
+    )
+    first, port = waiting_for_peers(sources, tmp_path, config)
+    second = launch(
+        config, tmp_path / "1", **{NODE_RANK_VARIABLE: "1", STATUS_PORT_VARIABLE: str(port)}
+    )
+    assert second.wait_until(lambda job: connected(port))
+    for node in (first, second):
+        node.signal(signal.SIGTERM)
+        assert node.wait() == ExitCode.STOPPED_NOTHING_NEW
+
+
+def connected(port: int) -> bool:
+    """Whether somebody on this machine holds a connection to the port."""
+    established = f":{port:04X} 01 "  # remote address, state
+    return established in Path("/proc/net/tcp").read_text()
+
+
 def children(launched: Launched) -> bool:
     pid = launched.process.pid
     return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text().strip())

@@ -17,7 +17,7 @@ from finetune_trainer.contract import (
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.training.failures import classify
 from finetune_trainer.training.optimizer import save_state
-from finetune_trainer.training.outcome import RankExit, choose_cause, stopped
+from finetune_trainer.training.outcome import RankExit, choose_cause, node_ending
 from finetune_trainer.training.reports import Ending, Facts
 
 
@@ -102,18 +102,48 @@ def test_a_state_that_does_not_fit_the_volume_is_a_full_disk() -> None:
     assert "No space left on device" in failure.message
 
 
-@pytest.mark.parametrize(
-    ("resumed", "saved", "wanted"),
-    [
-        (None, None, ExitCode.STOPPED_NOTHING_NEW),
-        (None, 4, ExitCode.STOPPED_SAVED),
-        (4, 4, ExitCode.STOPPED_NOTHING_NEW),
-        (4, 8, ExitCode.STOPPED_SAVED),
+SAVED = {
+    "nothing was saved": (None, None, ExitCode.STOPPED_NOTHING_NEW),
+    "a first checkpoint was saved": (None, 4, ExitCode.STOPPED_SAVED),
+    "the newest checkpoint is the one it resumed from": (4, 4, ExitCode.STOPPED_NOTHING_NEW),
+    "a newer one was saved": (4, 8, ExitCode.STOPPED_SAVED),
+}
+SILENT = {
+    "its ranks had to be killed": [],
+    "its ranks lost a peer that stopped first": [said(0, ExitCode.PEER_LOST)] * 2,
+    "one rank stopped and another lost its peer": [
+        said(0, ExitCode.STOPPED_NOTHING_NEW),
+        said(1, ExitCode.PEER_LOST),
     ],
-)
-def test_a_stop_that_took_too_long_tells_whether_something_new_was_saved(
-    resumed: int | None, saved: int | None, wanted: ExitCode
-) -> None:
+}
+
+
+def facts(resumed: int | None, saved: int | None) -> Facts:
     checkpoint = CheckpointReference(step=saved, path="p", digest="d") if saved else None
-    progress = Progress(uid="u", attempt=1, resumed_from_step=resumed, last_checkpoint=checkpoint)
-    assert stopped(Facts(progress=progress), time=1.0).code == wanted
+    return Facts(
+        progress=Progress(uid="u", attempt=1, resumed_from_step=resumed, last_checkpoint=checkpoint)
+    )
+
+
+def ended(exits: list[RankExit], known: Facts | None, *, stop_requested: bool) -> int:
+    return node_ending(
+        exits, known, stop_requested=stop_requested, out_of_memory=False, time=9.0
+    ).code
+
+
+@pytest.mark.parametrize("exits", SILENT.values(), ids=SILENT.keys())
+@pytest.mark.parametrize(("resumed", "saved", "wanted"), SAVED.values(), ids=SAVED.keys())
+def test_a_node_that_was_asked_to_stop_tells_whether_something_new_was_saved(
+    exits: list[RankExit], resumed: int | None, saved: int | None, wanted: ExitCode
+) -> None:
+    assert ended(exits, facts(resumed, saved), stop_requested=True) == wanted
+
+
+@pytest.mark.parametrize("exits", SILENT.values(), ids=SILENT.keys())
+def test_a_node_that_was_not_asked_to_stop_lost_its_peer(exits: list[RankExit]) -> None:
+    assert ended(exits, None, stop_requested=False) == ExitCode.PEER_LOST
+
+
+def test_a_failure_stays_one_when_a_stop_was_asked_for() -> None:
+    exits = [said(0, ExitCode.PEER_LOST), said(1, ExitCode.DISK_FULL)]
+    assert ended(exits, None, stop_requested=True) == ExitCode.DISK_FULL

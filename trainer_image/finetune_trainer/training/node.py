@@ -23,7 +23,7 @@ from finetune_trainer.contract import (
 )
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.training.cgroup import Cgroup
-from finetune_trainer.training.outcome import RankExit, choose_cause, stopped
+from finetune_trainer.training.outcome import RankExit, node_ending
 from finetune_trainer.training.processes import Ended, Processes, next_signal
 from finetune_trainer.training.rendezvous import Attendance, Meeting
 from finetune_trainer.training.reports import PARENT_VARIABLE, SCRATCH_VARIABLE, Ending, Scratch
@@ -151,12 +151,13 @@ def _explain(node: Node, ended: Ended, *, out_of_memory: bool) -> Ending:
         RankExit(first + local, code, node.scratch.read_ending(first + local))
         for local, code in ended.returncodes.items()
     ]
-    if exits:
-        return choose_cause(exits, out_of_memory=out_of_memory, time=time.time())
-    if ended.stop_requested:
-        return stopped(node.scratch.read_facts(), time=time.time())
-    message = "another node is gone"
-    return Ending(code=ExitCode.PEER_LOST, reason="PeerLost", message=message, time=time.time())
+    return node_ending(
+        exits,
+        node.scratch.read_facts(),
+        stop_requested=ended.stop_requested,
+        out_of_memory=out_of_memory,
+        time=time.time(),
+    )
 
 
 def _record_config(node: Node) -> None:

@@ -44,6 +44,28 @@ class RankExit:
     ending: Ending | None  # what it said itself
 
 
+def node_ending(
+    exits: Sequence[RankExit],
+    facts: Facts | None,
+    *,
+    stop_requested: bool,
+    out_of_memory: bool,
+    time: float,
+) -> Ending:
+    """How a node ended whose ranks are gone; exits = those of ranks that it did not kill itself.
+
+    A node that was asked to stop did not fail for the lack of a peer: all nodes are asked at about
+    the same time, and the one that stops first closes its connections to the others.
+    """
+    cause = choose_cause(exits, out_of_memory=out_of_memory, time=time) if exits else None
+    if cause is not None and not (stop_requested and cause.code == ExitCode.PEER_LOST):
+        return cause
+    if stop_requested:
+        return stopped(facts, time=time)
+    message = "another node is gone"
+    return Ending(code=ExitCode.PEER_LOST, reason="PeerLost", message=message, time=time)
+
+
 def choose_cause(exits: Sequence[RankExit], *, out_of_memory: bool, time: float) -> Ending:
     """The ending that explains the node's, of ranks that the launcher did not kill itself.
 
@@ -70,16 +92,15 @@ def explain(end: RankExit, *, out_of_memory: bool, time: float) -> Ending:
 
 
 def stopped(facts: Facts | None, *, time: float) -> Ending:
-    """The ending of ranks that were asked to stop and had to be killed."""
+    """The ending of ranks that were asked to stop and could not say themselves what they saved."""
     saved = (
         facts is not None
         and facts.progress.last_checkpoint is not None
         and facts.progress.last_checkpoint.step > (facts.progress.resumed_from_step or 0)
     )
     code = ExitCode.STOPPED_SAVED if saved else ExitCode.STOPPED_NOTHING_NEW
-    return Ending(
-        code=code, reason="StopTimedOut", message="killed at the end of the grace period", time=time
-    )
+    message = "asked to stop; the ranks lost a peer or the grace period ended before all had"
+    return Ending(code=code, reason="StopCutShort", message=message, time=time)
 
 
 def termination(config: RunConfig, ending: Ending, facts: Facts | None) -> Termination:

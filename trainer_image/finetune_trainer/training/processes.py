@@ -45,7 +45,6 @@ class Ended:
 
     returncodes: dict[int, int]
     stop_requested: bool
-    peer_lost: bool
 
 
 class Processes:
@@ -87,7 +86,7 @@ class Processes:
         spoken = {
             rank: code for rank, code in self._returncodes.items() if rank not in self._killed
         }
-        return Ended(spoken, self._stop_requested, lost)
+        return Ended(spoken, self._stop_requested)
 
     def _wait_seconds(self) -> float:
         if self._kill_at is None:
