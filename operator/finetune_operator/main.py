@@ -34,7 +34,7 @@ from finetune_operator.runtime.health import Watchdog, serve_health, serve_metri
 from finetune_operator.runtime.history import History
 from finetune_operator.runtime.intake import Intake
 from finetune_operator.runtime.logs import configure_logging
-from finetune_operator.runtime.memory import Fleet, PodMemory
+from finetune_operator.runtime.memory import Fleet, PodMemory, Refusals
 from finetune_operator.runtime.progress import ProgressBoard
 from finetune_operator.runtime.queue import WorkQueue
 from finetune_operator.runtime.reconciler import Reconciler
@@ -70,7 +70,7 @@ def build(settings: Settings, transport: AioTransport) -> Operator:
     metrics = Metrics()
     kube = KubeClient(transport, observe=metrics.request_done)
     queue = WorkQueue(time=asyncio.get_running_loop(), observer=metrics)
-    fleet, pods = Fleet(), PodMemory()
+    fleet, pods, refusals = Fleet(), PodMemory(), Refusals()
     metrics.watch_queue(
         unfinished=lambda: queue.unfinished_seconds, longest=lambda: queue.longest_running_seconds
     )
@@ -89,12 +89,15 @@ def build(settings: Settings, transport: AioTransport) -> Operator:
     )
     reconciler = Reconciler(
         kube,
-        gatherer=Gatherer(kube, site=site, pods=pods, progress=progress, now=utc_now),
+        gatherer=Gatherer(
+            kube, site=site, pods=pods, progress=progress, refusals=refusals, now=utc_now
+        ),
         executor=Executor(kube),
         recorder=EventRecorder(kube, instance=settings.identity, now=utc_now),
         fleet=fleet,
         pods=pods,
         progress=progress,
+        refusals=refusals,
         history=History(metrics, now=utc_now),
     )
     return Operator(

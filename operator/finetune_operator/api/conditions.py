@@ -59,6 +59,8 @@ class Outcome(StrEnum):
 class Reason(StrEnum):
     """Reasons of conditions. Attempts may carry others: the trainer names its own causes."""
 
+    # PreflightPassed or Running, whichever the child was for
+    CHILD_REFUSED = "ChildRefused"
     # Accepted
     ACCEPTED = "Accepted"
     INVALID_SPEC = "InvalidSpec"

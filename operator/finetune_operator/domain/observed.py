@@ -11,7 +11,9 @@ Contract with the gatherer. For one FineTuneJob it fetches, live and in this ord
    no longer holds are added with `gone=True`, because the Job controller deletes the other pods of
    a failed Job and with them their termination records;
 4. rank 0's `Progress`, last and only for a training run. A scrape that failed leaves the newest one
-   known for that attempt, or None: silence is never evidence.
+   known for that attempt, or None: silence is never evidence;
+5. the `Refusal`, if the API server refused what the newest decisions asked for. It is remembered
+   from pass to pass and forgotten with the first pass whose actions all succeed.
 
 Raw API objects become views by `views.py`; nothing else of them is looked at.
 """
@@ -110,6 +112,14 @@ class ChildView:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server takes no child of the job: its newest words, and since when it says so."""
+
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One look at the world. `now` is aware UTC; `spec` and `status` are the API's dictionaries."""
 
@@ -126,3 +136,4 @@ class Observation:
     service: ChildView | None = None
     network_policy: ChildView | None = None
     progress: Progress | None = None
+    refusal: Refusal | None = None

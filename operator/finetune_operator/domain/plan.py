@@ -40,6 +40,7 @@ from finetune_operator.domain.preflight import (
     preflight_ended,
     preflight_overdue,
 )
+from finetune_operator.domain.refusal import child_refused
 from finetune_operator.domain.runs import name_conflict
 from finetune_operator.domain.status import render
 
@@ -53,6 +54,7 @@ CHAIN: Final[tuple[Check, ...]] = (
     name_conflict,
     claim_missing,
     workspace_not_shared,
+    child_refused,
     # an attempt is recorded
     attempt_due,
     attempt_ended,

@@ -16,8 +16,9 @@ from finetune_operator.domain.wanted import Wanted, wanted
 from finetune_operator.kube.client import Kube
 from finetune_operator.kube.errors import NotFound
 from finetune_operator.kube.requests import CLAIMS, JOBS, NETWORK_POLICIES, PODS, SERVICES, Resource
-from finetune_operator.runtime.memory import PodMemory
+from finetune_operator.runtime.memory import PodMemory, Refusals
 from finetune_operator.runtime.progress import ProgressBoard
+from finetune_operator.runtime.queue import Key
 from finetune_trainer.contract import JobIdentity
 
 
@@ -31,12 +32,14 @@ class Gatherer:
         site: Site,
         pods: PodMemory,
         progress: ProgressBoard,
+        refusals: Refusals,
         now: Callable[[], datetime],
     ) -> None:
         self._kube = kube
         self._site = site
         self._pods = pods
         self._progress = progress
+        self._refusals = refusals
         self._now = now
 
     async def observe(self, raw: Mapping[str, Any]) -> Observation:
@@ -67,6 +70,7 @@ class Gatherer:
             service=child_view(service) if service else None,
             network_policy=child_view(policy) if policy else None,
             progress=self._progress.newest(identity.uid, wish.attempt) if wish.attempt else None,
+            refusal=self._refusals.recall(Key(namespace, identity.name), uid=identity.uid),
         )
 
     async def _read(

@@ -3,7 +3,7 @@
 `Fleet` knows of each job what was last seen and written: enough to drop the echo of our own status
 writes, to count phases and to let a sweep find changes that no event told. `PodMemory` keeps how
 pods ended, because the Job controller deletes the other pods of a failed Job and with them the
-records of what happened.
+records of what happened. `Refusals` keeps what the API server did not take, until it does.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from finetune_operator.constants import LABEL_JOB, LABEL_UID
+from finetune_operator.domain.observed import Refusal
 from finetune_operator.runtime.queue import Key
 
 _ENDED_PHASES: Final = ("Succeeded", "Failed")
@@ -69,6 +71,27 @@ class Fleet:
     def count_phases(self) -> Mapping[str, int]:
         """Number of jobs per phase."""
         return Counter(job.phase for job in self._jobs.values() if job.phase)
+
+
+class Refusals:
+    """What the API server refuses to do for each job, with the time of the first refusal."""
+
+    def __init__(self) -> None:
+        self._newest: dict[Key, tuple[str, Refusal]] = {}  # with the job's uid
+
+    def note(self, key: Key, *, uid: str, message: str, now: datetime) -> None:
+        """The actions for this job were refused, perhaps once more. `now` is aware."""
+        known = self.recall(key, uid=uid)
+        self._newest[key] = (uid, Refusal(message, since=known.since if known else now))
+
+    def recall(self, key: Key, *, uid: str) -> Refusal | None:
+        """The newest refusal, None when the last actions were done."""
+        owner, refusal = self._newest.get(key, ("", None))
+        return refusal if owner == uid else None
+
+    def forget(self, key: Key) -> None:
+        """The actions were done, or the job is gone."""
+        self._newest.pop(key, None)
 
 
 class PodMemory:

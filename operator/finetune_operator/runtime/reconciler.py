@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from finetune_operator.api.v1alpha1 import Phase
+from finetune_operator.api.v1alpha1 import Phase, Reason
 from finetune_operator.domain.actions import EmitEvent, EventType, Plan
 from finetune_operator.domain.observed import Observation, PodView
 from finetune_operator.domain.plan import plan
@@ -21,7 +21,7 @@ from finetune_operator.runtime.events import EventRecorder
 from finetune_operator.runtime.executor import Executor
 from finetune_operator.runtime.gather import Gatherer
 from finetune_operator.runtime.history import History
-from finetune_operator.runtime.memory import Fleet, PodMemory
+from finetune_operator.runtime.memory import Fleet, PodMemory, Refusals
 from finetune_operator.runtime.progress import ProgressBoard, Run
 from finetune_operator.runtime.queue import Key
 
@@ -43,6 +43,7 @@ class Reconciler:
         fleet: Fleet,
         pods: PodMemory,
         progress: ProgressBoard,
+        refusals: Refusals,
         history: History,
     ) -> None:
         self._kube = kube
@@ -52,6 +53,7 @@ class Reconciler:
         self._fleet = fleet
         self._pods = pods
         self._progress = progress
+        self._refusals = refusals
         self._history = history
 
     async def reconcile(self, key: Key) -> float | None:
@@ -63,6 +65,7 @@ class Reconciler:
             raw = await self._kube.get(FINETUNEJOBS, key.namespace, name=key.name)
         except NotFound:
             self._fleet.forget(key)
+            self._refusals.forget(key)
             self._forget_former(key, uid="")
             return None
         metadata = raw["metadata"]
@@ -72,7 +75,7 @@ class Reconciler:
         decision = plan(seen)
         if decision.status is not None:
             await self._write_status(key, raw, status=decision.status)
-        await self._act(seen, decision)
+        await self._act(key, seen, decision)
         await self._recorder.record(seen.identity, decision.events)
         self._remember(key, seen, decision)
         return decision.requeue_after
@@ -90,14 +93,17 @@ class Reconciler:
         self._fleet.wrote(key, written["metadata"]["resourceVersion"])
         self._history.status_changed(raw, status)
 
-    async def _act(self, seen: Observation, decision: Plan) -> None:
-        """Perform the actions; a refusal that only people can cure becomes an Event."""
+    async def _act(self, key: Key, seen: Observation, decision: Plan) -> None:
+        """Perform the actions; a refusal that only people can cure is a fact of the next pass."""
         try:
             await self._executor.execute(seen.identity.namespace, decision.actions)
         except (Invalid, Forbidden) as error:
-            refused = EmitEvent(EventType.WARNING, "ChildRefused", str(error))
+            message = str(error)
+            self._refusals.note(key, uid=seen.identity.uid, message=message, now=seen.now)
+            refused = EmitEvent(EventType.WARNING, Reason.CHILD_REFUSED, message)
             await self._recorder.record(seen.identity, [refused])
             raise
+        self._refusals.forget(key)
 
     def _remember(self, key: Key, seen: Observation, decision: Plan) -> None:
         self._fleet.decided(key, decision.phase)

@@ -24,7 +24,7 @@ from finetune_operator.domain.actions import (
     EnsureService,
     Plan,
 )
-from finetune_operator.domain.observed import Observation
+from finetune_operator.domain.observed import Observation, Refusal
 from finetune_operator.domain.plan import plan
 from finetune_operator.domain.views import child_view, claim_view, job_view, pod_view
 from finetune_operator.domain.wanted import wanted
@@ -55,6 +55,7 @@ class World:
     services: dict[str, Raw] = field(default_factory=dict)
     policies: dict[str, Raw] = field(default_factory=dict)
     progress: Progress | None = None
+    refusal: Refusal | None = None  # no Job can be created as long as it is set
     created: list[str] = field(default_factory=list)  # names of Jobs, in order
     writes: int = 0
     told: list[str] = field(default_factory=list)  # reasons of events, in order
@@ -86,6 +87,7 @@ class World:
             service=child_view(service) if service else None,
             network_policy=child_view(policy) if policy else None,
             progress=self.progress if heard else None,
+            refusal=self.refusal,
         )
         return seen, self.version
 
@@ -139,6 +141,10 @@ class World:
                     self.pods[name]["metadata"]["deletionTimestamp"] = stamp(self.now)
 
     # --- the cluster's side -----------------------------------------------------------------------
+
+    def refuse(self, message: str) -> None:
+        """From now on the API server takes no Job."""
+        self.refusal = Refusal(message, since=self.now)
 
     def pass_time(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -229,7 +235,7 @@ class World:
 
     def _create_job(self, manifest: Raw) -> None:
         name = manifest["metadata"]["name"]
-        if name in self.jobs:
+        if name in self.jobs or self.refusal:
             return
         job = copy.deepcopy(manifest)
         job["metadata"]["uid"] = f"job-{next(self._uids)}"

@@ -1,15 +1,17 @@
-"""What the process remembers: echoes of its own writes, and how pods ended."""
+"""What the process remembers: echoes of its own writes, refusals, and how pods ended."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from finetune_operator.constants import LABEL_ATTEMPT, LABEL_JOB, LABEL_UID
+from finetune_operator.domain.observed import Refusal
 from finetune_operator.metrics import Metrics
 from finetune_operator.runtime.intake import Intake
-from finetune_operator.runtime.memory import Fleet, PodMemory, has_ended
+from finetune_operator.runtime.memory import Fleet, PodMemory, Refusals, has_ended
 from finetune_operator.runtime.queue import Key, WorkQueue
 from tests.virtual_time import VirtualTime
 
@@ -135,3 +137,14 @@ def test_phases_are_counted_over_the_jobs_that_exist() -> None:
     assert fleet.count_phases() == {"Running": 2, "Failed": 1}
     fleet.forget(KEY)
     assert fleet.count_phases() == {"Running": 1, "Failed": 1}
+
+
+def test_a_refusal_is_remembered_with_its_newest_words_and_its_first_time() -> None:
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    memory = Refusals()
+    memory.note(KEY, uid="job-uid", message="used 3", now=first)
+    memory.note(KEY, uid="job-uid", message="used 4", now=first + timedelta(minutes=5))
+    assert memory.recall(KEY, uid="job-uid") == Refusal("used 4", since=first)
+    assert memory.recall(KEY, uid="another") is None, "a new job of the same name"
+    memory.forget(KEY)
+    assert memory.recall(KEY, uid="job-uid") is None

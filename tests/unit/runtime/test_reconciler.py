@@ -16,7 +16,7 @@ from finetune_operator.runtime.events import EventRecorder
 from finetune_operator.runtime.executor import Executor
 from finetune_operator.runtime.gather import Gatherer
 from finetune_operator.runtime.history import History, ended_attempts
-from finetune_operator.runtime.memory import Fleet, PodMemory
+from finetune_operator.runtime.memory import Fleet, PodMemory, Refusals
 from finetune_operator.runtime.progress import ProgressBoard, Run
 from finetune_operator.runtime.queue import Key, WorkQueue
 from finetune_operator.runtime.reconciler import Reconciler
@@ -37,7 +37,7 @@ class Setup:
         self.kube = MemoryKube()
         self.metrics = Metrics()
         self.fleet = Fleet()
-        self.pods = PodMemory()
+        self.pods, refusals = PodMemory(), Refusals()
         self.progress = ProgressBoard(
             look_seconds=1, first_heard=lambda key: None, count=lambda result: None
         )
@@ -48,6 +48,7 @@ class Setup:
                 site=Site("trainer", operator_namespace="system"),
                 pods=self.pods,
                 progress=self.progress,
+                refusals=refusals,
                 now=lambda: NOW,
             ),
             executor=Executor(self.kube),
@@ -55,6 +56,7 @@ class Setup:
             fleet=self.fleet,
             pods=self.pods,
             progress=self.progress,
+            refusals=refusals,
             history=History(self.metrics, now=lambda: NOW),
         )
 
@@ -126,6 +128,16 @@ async def test_a_refused_child_is_told_to_the_user(setup: Setup) -> None:
     events = [o for (plural, _, _), o in setup.kube.objects.items() if plural == "events"]
     [refused] = [event for event in events if event["reason"] == "ChildRefused"]
     assert (refused["type"], refused["note"]) == ("Warning", "exceeded quota: jobs")
+    assert "jobs" not in {plural for plural, _, _ in setup.kube.objects}
+
+    await setup.reconciler.reconcile(KEY)
+    [told] = [c for c in setup.status["conditions"] if c["type"] == "PreflightPassed"]
+    assert (told["reason"], told["message"]) == ("ChildRefused", "exceeded quota: jobs")
+    assert "jobs" in {plural for plural, _, _ in setup.kube.objects}, "it was tried again"
+
+    await setup.reconciler.reconcile(KEY)
+    [told] = [c for c in setup.status["conditions"] if c["type"] == "PreflightPassed"]
+    assert told["reason"] == "PreflightRunning"
 
 
 async def test_an_event_that_cannot_be_written_is_only_lost(setup: Setup) -> None:
