@@ -102,6 +102,7 @@ REFUSED: Final[dict[str, tuple[Manifest, str]]] = {
     "nodes 0": ({"spec.compute.nodes": 0}, "spec.compute.nodes in body should be greater than"),
     "maxLength 0": ({"spec.dataset.maxLength": 0}, "spec.dataset.maxLength in body should be"),
     "epochs 0": ({"spec.training.epochs": "0"}, "spec.training.epochs must be"),
+    "epochs without end": ({"spec.training.epochs": "1e30"}, "spec.training.epochs must be"),
     "maxSteps 0": ({"spec.training.maxSteps": 0}, "spec.training.maxSteps in body"),
     "epochs and maxSteps": (
         {"spec.training": {"epochs": "3", "maxSteps": 100}},
@@ -226,6 +227,7 @@ ACCEPTED: Final[dict[str, Manifest]] = {
         "spec.dataset.packing": False,
         "spec.output": {"mergeWeights": False, "publish": []},
     },
+    "as many epochs as there may be": {"spec.training.epochs": "1000"},
     "Auto said aloud": {"spec.training.epochs": "Auto", "spec.training.learningRate": "Auto"},
     "every field that this release has": {
         "spec.model.source": "file:///models/base",

@@ -214,8 +214,8 @@ def _plan(
         data_fingerprint=data.fingerprint,
         model_commit=model_commit(inputs.model),
     )
-    plan = make_plan(config, measured)
     try:
+        plan = make_plan(config, measured)
         parameters = trainable_parameters(
             inputs.model, rank=plan.rank, target_modules=config.adapter.target_modules
         )

@@ -122,6 +122,17 @@ AutoPositiveNumber = Annotated[
 ]
 """A number above 0 as a string, or Auto: preflight chooses."""
 
+AutoEpochs = Annotated[
+    str,
+    _number(
+        pattern=f"^({AUTO}|{NUMBER_PATTERN})$",
+        rule=f"self == '{AUTO}' || ({_IS_NUMBER} && double(self) > 0.0 && double(self) <= 1000.0)",
+        must='must be Auto or a number above 0 and at most 1000 as a string, such as "3"',
+    ),
+    BeforeValidator(str),
+]
+"""Passes over the rows as a string, or Auto: preflight chooses."""
+
 AutoFraction = Annotated[
     str,
     _number(

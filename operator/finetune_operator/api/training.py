@@ -10,6 +10,7 @@ from pydantic import Field
 from finetune_operator.api.fields import (
     ApiModel,
     AutoCount,
+    AutoEpochs,
     AutoFraction,
     AutoPositiveNumber,
     NonNegativeNumber,
@@ -101,7 +102,7 @@ class Training(ApiModel):
     """What kind of training this is."""
     initial_adapter: Annotated[str, Field(max_length=1024)] | None = None
     """Adapter to start from. Not supported in this release."""
-    epochs: AutoPositiveNumber | None = None
+    epochs: AutoEpochs | None = None
     """Passes over the rows, such as "3" or "0.5"; unset means Auto. Excludes maxSteps."""
     max_steps: StepCount | None = None
     """Optimizer steps in all. Excludes epochs."""

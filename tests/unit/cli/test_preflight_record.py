@@ -54,6 +54,14 @@ def test_good_data_leaves_plan_and_data(config: RunConfig, tmp_path: Path) -> No
     assert stored.is_dir()
 
 
+def test_a_run_without_end_is_bad_configuration(config: RunConfig, tmp_path: Path) -> None:
+    training = config.training.model_copy(update={"epochs": 1e30})
+    endless = config.model_copy(update={"training": training})
+    code, record = ended(tmp_path, endless.to_json())
+    assert (code, record.reason, record.plan) == (10, "BadConfig", None)
+    assert "training.epochs" in record.message
+
+
 def test_many_problems_fit_the_record(config: RunConfig, tmp_path: Path) -> None:
     lines = [
         line

@@ -13,6 +13,7 @@ from finetune_trainer.contract import (
     AdapterSpec,
     CheckpointSpec,
     DatasetSpec,
+    ExitCode,
     JobIdentity,
     ModelSpec,
     Plan,
@@ -20,6 +21,7 @@ from finetune_trainer.contract import (
     Topology,
     TrainingSpec,
 )
+from finetune_trainer.errors import TrainerError
 from finetune_trainer.planning.plan import Measured, lint, make_plan
 
 
@@ -110,6 +112,16 @@ def test_plan(name: str) -> None:
     rows, fields, expected = PLANS[name]
     found = plan(rows, **fields)
     assert {field: getattr(found, field) for field in expected} == expected
+
+
+def test_more_steps_than_a_run_may_have_are_the_users_mistake() -> None:
+    assert plan(10_000_000, epochs=16).total_steps == 10_000_000
+    with pytest.raises(
+        TrainerError, match=r"^training\.epochs: .* 10,000,000 optimizer"
+    ) as failure:
+        plan(10_000_000, epochs=16.1)
+    assert failure.value.code is ExitCode.BAD_CONFIG
+    assert [each.code for each in failure.value.problems] == ["bad_config"]
 
 
 def test_very_long_examples_go_one_by_one() -> None:

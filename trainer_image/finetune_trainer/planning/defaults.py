@@ -80,6 +80,7 @@ MAX_CHECKPOINT_INTERVAL: Final = 50  # ... and at most 50 steps of a long one
 MICRO_BATCH_GPU: Final = 2  # S4: 8B in NF4 with 2 examples needs about 13 of a T4's 16 GB
 MICRO_BATCH_CPU: Final = 2
 LONG_EXAMPLE: Final = 2048  # tokens: beyond, one example at a time
+MAX_STEPS: Final = 10_000_000  # the bound of training.maxSteps: four months at a step a second
 FEW_STEPS: Final = 30  # fewer updates than this rarely move the loss
 
 

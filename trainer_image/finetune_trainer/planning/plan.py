@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from finetune_trainer.contract import Plan, Problem, RunConfig, TrainingSpec
+from finetune_trainer.contract import ExitCode, Plan, Problem, RunConfig, TrainingSpec
+from finetune_trainer.errors import TrainerError
 from finetune_trainer.planning import defaults
 
 Value = TypeVar("Value")
@@ -54,6 +55,7 @@ def make_plan(config: RunConfig, measured: Measured) -> Plan:
     """Resolve every Auto value; `Plan.reasons` says why each field has its value.
 
     Memory is not predicted: predicted_peak_gib stays unset. measured.rows_kept must be at least 1.
+    Raises TrainerError (10, BadConfig) for a run of more than `defaults.MAX_STEPS` steps.
     """
     training, adapter, choices = config.training, config.adapter, _Choices()
     rows = defaults.row_class(measured.rows_kept)
@@ -96,7 +98,10 @@ def make_plan(config: RunConfig, measured: Measured) -> Plan:
 
 
 def make_schedule(training: TrainingSpec, *, rows_kept: int, choices: _Choices) -> Schedule:
-    """steps_per_epoch = ceil(rows / batch); maxSteps overrides the number that epochs give."""
+    """steps_per_epoch = ceil(rows / batch); maxSteps overrides the number that epochs give.
+
+    Raises TrainerError like `make_plan`.
+    """
     batch = training.global_batch_size
     steps_per_epoch = math.ceil(rows_kept / batch)
     choices.reasons["stepsPerEpoch"] = f"{rows_kept} rows / {batch} a step, rounded up"
@@ -108,6 +113,8 @@ def make_schedule(training: TrainingSpec, *, rows_kept: int, choices: _Choices) 
         epochs = choices.pick("epochs", training.epochs, float(rows.epochs), rows.why_epochs)
         total = _ceil(steps_per_epoch * epochs)
         choices.reasons["totalSteps"] = f"{steps_per_epoch} steps an epoch x {epochs:g} epochs"
+        if total > defaults.MAX_STEPS:
+            raise _too_long(choices.reasons["totalSteps"])
     ratio = choices.pick(
         "warmupRatio", training.warmup_ratio, defaults.WARMUP_RATIO, "S1, S4: 0.03"
     )
@@ -117,6 +124,15 @@ def make_schedule(training: TrainingSpec, *, rows_kept: int, choices: _Choices) 
         else f"{ratio:g} x {total} steps, rounded up"
     )  # fmt: skip
     return Schedule(steps_per_epoch, total, warmup)
+
+
+def _too_long(product: str) -> TrainerError:
+    message = (
+        f"training.epochs: {product} are more than {defaults.MAX_STEPS:,} optimizer steps; "
+        "fewer epochs, a larger globalBatchSize or maxSteps give fewer"
+    )
+    problem = Problem(code="bad_config", severity="error", message=message)
+    return TrainerError(ExitCode.BAD_CONFIG, "BadConfig", message, problems=(problem,))
 
 
 def lint(config: RunConfig, plan: Plan) -> list[Problem]:
