@@ -10,9 +10,16 @@ import pytest
 
 from finetune_trainer.checkpoint import writer as writer_module
 from finetune_trainer.checkpoint.layout import JobFolder
-from finetune_trainer.checkpoint.lineage import CheckpointName
+from finetune_trainer.checkpoint.lineage import CheckpointName, Execution
 from finetune_trainer.checkpoint.manifest import MANIFEST_FILE, STATE_FILE, digest, verify
-from finetune_trainer.checkpoint.registry import list_checkpoints, read_executions, register
+from finetune_trainer.checkpoint.registry import (
+    append,
+    claim,
+    list_checkpoints,
+    read_executions,
+    register,
+    require_newest,
+)
 from finetune_trainer.checkpoint.writer import Health, read_health, removable, write_health
 from finetune_trainer.contract import ExitCode
 from finetune_trainer.errors import TrainerError
@@ -230,8 +237,27 @@ def test_executions_are_numbered_within_their_attempt(job: JobFolder) -> None:
 
 def test_a_registration_that_was_cut_off_never_happened(job: JobFolder) -> None:
     register(job, 1, parent=None)
+    claim(job, 1, above=1)
     with job.executions(1).open("a") as stream:
         stream.write('{"execution": 2, "par')
-    second = register(job, 1, parent=CheckpointName(10, 1, 1))
-    assert second.number == 2
+    third = register(job, 1, parent=CheckpointName(10, 1, 1))
+    assert third.number == 3, "a number that was claimed is spent"
     assert [entry.parent for entry in read_executions(job)] == [None, CheckpointName(10, 1, 1)]
+
+
+def test_two_starts_that_read_the_same_lines_get_different_numbers(job: JobFolder) -> None:
+    """The first is frozen between claim and line; the later claim wins, whoever writes last."""
+    first, second = (Execution(1, claim(job, 1, above=0), None) for _ in range(2))
+    append(job, second)
+    append(job, first)
+    assert (first.number, second.number) == (1, 2)
+    require_newest(job, second)
+    with pytest.raises(TrainerError) as refused:
+        require_newest(job, first)
+    assert refused.value.reason == "Superseded"
+
+
+def test_a_start_that_was_frozen_before_its_claim_takes_the_next_number(job: JobFolder) -> None:
+    frozen_knows = 0
+    other = register(job, 1, parent=None)
+    assert claim(job, 1, above=frozen_knows) == other.number + 1

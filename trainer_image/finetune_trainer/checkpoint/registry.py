@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from finetune_trainer.checkpoint.layout import JobFolder, sync
@@ -28,12 +29,33 @@ def read_executions(job: JobFolder) -> list[Execution]:
 
 
 def register(job: JobFolder, attempt: int, *, parent: CheckpointName | None) -> Execution:
-    """Append the next execution of `attempt`, durably, and return it."""
+    """Claim the next number of `attempt`, append its execution, durably, and return it."""
     numbers = [entry.number for entry in read_executions(job) if entry.attempt == attempt]
-    execution = Execution(attempt, max(numbers, default=0) + 1, parent)
-    path = job.executions(attempt)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"execution": execution.number, "parent": str(parent) if parent else None}
+    number = claim(job, attempt, above=max(numbers, default=0))
+    execution = Execution(attempt, number, parent)
+    append(job, execution)
+    return execution
+
+
+def claim(job: JobFolder, attempt: int, *, above: int) -> int:
+    """The first number greater than `above` that nobody has; from now on it is the caller's.
+
+    Two starts of one attempt may have read the same lines, one of them frozen since. The log file
+    of an execution can be created only once, so they never share a number, nor a file.
+    """
+    job.attempt(attempt).mkdir(parents=True, exist_ok=True)
+    number = above + 1
+    while not _create(job.execution_log(attempt, number)):
+        number += 1
+    sync(job.attempt(attempt))
+    return number
+
+
+def append(job: JobFolder, execution: Execution) -> None:
+    """Write the line that makes an execution the run's, durably."""
+    path = job.executions(execution.attempt)
+    parent = str(execution.parent) if execution.parent else None
+    record = {"execution": execution.number, "parent": parent}
     torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
     with path.open("a", encoding="utf-8") as stream:
         stream.write(("\n" if torn else "") + json.dumps(record) + "\n")
@@ -41,7 +63,6 @@ def register(job: JobFolder, attempt: int, *, parent: CheckpointName | None) -> 
         os.fsync(stream.fileno())
     for folder in (path.parent, job.attempts, job.root):
         sync(folder)
-    return execution
 
 
 def require_newest(job: JobFolder, execution: Execution) -> None:
@@ -74,3 +95,12 @@ def _parse(line: str, attempt: int) -> Execution | None:
         return Execution(attempt, int(record["execution"]), name)
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _create(path: Path) -> bool:
+    """Create an empty file; False when it is there already."""
+    try:
+        path.open("x").close()
+    except FileExistsError:
+        return False
+    return True
