@@ -45,9 +45,11 @@ def name_conflict(facts: Facts) -> Decision | None:
     if not names:
         return None
     message = f"{names} exists and does not belong to this job; delete it or rename the job"
+    # The Job of a running attempt may have been replaced by the one in the way.
+    kinds = [ConditionType.ACCEPTED, *([ConditionType.RUNNING] if facts.attempt else ())]
     return Decision(
         phase=Phase.PENDING,
-        told=(fails(ConditionType.ACCEPTED, Reason.NAME_CONFLICT, message),),
+        told=tuple(fails(kind, Reason.NAME_CONFLICT, message) for kind in kinds),
         events=(bad_news(Reason.NAME_CONFLICT, message),),
         requeue_after=CONFLICT_SECONDS,
     )

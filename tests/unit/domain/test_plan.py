@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -147,6 +148,23 @@ def test_a_service_of_somebody_else_too() -> None:
     world.run_ends("preflight-1", 0, a_report())
     assert truth(world, "Accepted") == ("False", "NameConflict")
     assert f"{CHILD}-1" not in world.jobs
+
+
+def test_an_attempt_does_not_run_whose_job_was_replaced_by_somebody_elses() -> None:
+    world = running_world()
+    own = world.jobs[f"{CHILD}-1"]
+    for pod in world.live_pods():
+        world.vanish(pod, watched=False)
+    world.jobs[f"{CHILD}-1"] = foreign(copy.deepcopy(own))
+    world.operate()
+    assert truth(world, "Accepted") == ("False", "NameConflict")
+    assert truth(world, "Running") == ("False", "NameConflict")
+    assert CHILD in message(world, "Running")
+
+    del world.jobs[f"{CHILD}-1"]
+    world.operate()
+    assert truth(world, "Accepted") == ("True", "Accepted")
+    assert world.status["attempts"][0]["outcome"] == "Missing"
 
 
 # --- the workspace --------------------------------------------------------------------------------
