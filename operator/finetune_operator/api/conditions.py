@@ -57,7 +57,10 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Reasons of conditions. Attempts may carry others: the trainer names its own causes."""
+    """Reasons of conditions and Events; Events of ended attempts are named by their outcome.
+
+    Attempts may carry others: the trainer names its own causes.
+    """
 
     # PreflightPassed or Running, whichever the child was for
     CHILD_REFUSED = "ChildRefused"
@@ -70,6 +73,11 @@ class Reason(StrEnum):
     PREFLIGHT_RUNNING = "PreflightRunning"
     PREFLIGHT_PASSED = "PreflightPassed"
     PREFLIGHT_FAILED = "PreflightFailed"
+    CLAIM_MISSING = "ClaimMissing"
+    REPORT_LOST = "ReportLost"
+    # QuotaReserved
+    SUSPENDED = "Suspended"
+    ADMITTED = "Admitted"
     # Running
     NOT_RUNNING = "NotRunning"
     STARTING = "Starting"
@@ -84,6 +92,7 @@ class Reason(StrEnum):
     SUCCEEDED = "Succeeded"
     FAILURE_BUDGET_SPENT = "FailureBudgetSpent"
     DISRUPTION_BUDGET_SPENT = "DisruptionBudgetSpent"
+    CLAIM_UNUSABLE = "ClaimUnusable"
     # Causes of attempts, by exit code (and of Succeeded=False when never retried)
     BAD_CONFIG = "BadConfig"
     DATA_UNREADABLE = "DataUnreadable"
@@ -104,3 +113,7 @@ class Reason(StrEnum):
     DISRUPTED = "Disrupted"
     NOT_STARTED = "NotStarted"
     MISSING = "Missing"
+    # Events alone
+    ATTEMPT_STARTED = "AttemptStarted"
+    PREFLIGHT_RETRIED = "PreflightRetried"
+    RESUMED = "Resumed"

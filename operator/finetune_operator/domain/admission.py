@@ -33,8 +33,6 @@ from finetune_operator.domain.sources import named_claim, source_claims, workspa
 
 DEFAULT_BATCH: Final = 16  # examples per optimizer step
 DEFAULT_WORKSPACE: Final = "20Gi"
-CLAIM_MISSING: Final = "ClaimMissing"
-CLAIM_UNUSABLE: Final = "ClaimUnusable"
 
 
 def being_deleted(facts: Facts) -> Decision | None:
@@ -110,7 +108,7 @@ def claim_missing(facts: Facts) -> Decision | None:
     return Decision(
         phase=Phase.PENDING,
         told=() if facts.attempt else (waits,),
-        events=(bad_news(CLAIM_MISSING, missing),),
+        events=(bad_news(Reason.CLAIM_MISSING, missing),),
         requeue_after=facts.seen.site.scrape_seconds,
     )
 
@@ -166,7 +164,7 @@ def _refused(facts: Facts, message: str) -> Decision:
     """The end for want of a usable claim; before attempt 1 its reason is PreflightFailed."""
     if facts.attempt is None:
         return failed(Reason.PREFLIGHT_FAILED, message, preflight=True)
-    return failed(CLAIM_UNUSABLE, message)
+    return failed(Reason.CLAIM_UNUSABLE, message)
 
 
 def _needed_claims(facts: Facts) -> dict[str, str]:

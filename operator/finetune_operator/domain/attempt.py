@@ -80,10 +80,12 @@ def attempt_active(facts: Facts) -> Decision | None:
     told = [running, *_quota(facts), *_checkpointed(course)]
     events = []
     if phase is Phase.RUNNING and not _was_running(facts):
-        events.append(good_news("AttemptStarted", f"attempt {run.number}: all ranks started"))
+        events.append(good_news(Reason.ATTEMPT_STARTED, f"attempt {run.number}: all ranks started"))
     resumed = course.current.resumed_from_step
     if resumed and resumed != before.current.resumed_from_step:
-        events.append(good_news("Resumed", f"attempt {run.number} resumed from step {resumed}"))
+        events.append(
+            good_news(Reason.RESUMED, f"attempt {run.number} resumed from step {resumed}")
+        )
     return Decision(
         phase=phase,
         changes=course.changes(),
@@ -230,8 +232,8 @@ def _quota(facts: Facts) -> list[Told]:
     """QuotaReserved is stated only for Jobs that somebody suspends."""
     job, known = facts.seen.job, facts.condition(ConditionType.QUOTA_RESERVED)
     if job is not None and job.suspended:
-        return [fails(ConditionType.QUOTA_RESERVED, "Suspended")]
-    return [holds(ConditionType.QUOTA_RESERVED, "Admitted")] if known else []
+        return [fails(ConditionType.QUOTA_RESERVED, Reason.SUSPENDED)]
+    return [holds(ConditionType.QUOTA_RESERVED, Reason.ADMITTED)] if known else []
 
 
 def _checkpointed(course: Course) -> list[Told]:

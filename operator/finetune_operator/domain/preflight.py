@@ -7,7 +7,7 @@ before a device was held.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from finetune_operator.api.v1alpha1 import (
     ConditionType,
@@ -34,8 +34,6 @@ from finetune_operator.domain.names import preflight_job_name
 from finetune_operator.domain.runs import cleanup, creation
 from finetune_operator.domain.words import budget_words, explain, name_problem, shorten
 from finetune_trainer.contract import ExitCode, Termination
-
-REPORT_LOST: Final = "ReportLost"
 
 
 def preflight_due(facts: Facts) -> Decision | None:
@@ -137,7 +135,7 @@ def _not_passed(facts: Facts, verdict: Verdict) -> Decision:
     cause = verdict.cause or cause_of(
         ExitCode.INFRASTRUCTURE,
         message="preflight succeeded but its report was lost",
-        reason=REPORT_LOST,
+        reason=Reason.REPORT_LOST,
     )
     cost = charge(
         cause,
@@ -157,7 +155,7 @@ def _not_passed(facts: Facts, verdict: Verdict) -> Decision:
         phase=Phase.RECOVERING,
         changes=changes,
         told=(again,),
-        events=(bad_news("PreflightRetried", words),),
+        events=(bad_news(Reason.PREFLIGHT_RETRIED, words),),
         requeue_after=0,
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.api.v1alpha1 import FineTuneJobStatus
+from finetune_operator.api.v1alpha1 import FineTuneJobStatus, Outcome, Reason
 from finetune_trainer.contract import Problem
 from tests.builders import a_checkpoint, a_record, a_report, some_progress
 from tests.unit.domain.world import World, running_world, world_in_attempt_1
@@ -72,6 +72,15 @@ def test_the_phase_is_never_read_back(life: Any) -> None:
 def test_all_conditions_are_stated_from_the_first_write_on(life: Any) -> None:
     kinds = [condition["type"] for condition in life().status["conditions"]]
     assert kinds == ["Accepted", "PreflightPassed", "Running", "Checkpointed", "Succeeded"]
+
+
+@pytest.mark.parametrize("life", LIVES.values(), ids=LIVES)
+def test_every_reason_that_is_not_the_trainers_is_in_the_api(life: Any) -> None:
+    world = life()
+    trainers = {row["reason"] for row in world.status.get("attempts", []) if "reason" in row}
+    known = set(Reason) | trainers | {f"Attempt{outcome}" for outcome in Outcome}
+    assert {condition["reason"] for condition in world.status["conditions"]} <= known
+    assert set(world.told) <= known
 
 
 def test_messages_stay_below_a_kilobyte() -> None:
