@@ -18,25 +18,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 from finetune_trainer.checkpoint.layout import write_durably
-from finetune_trainer.contract import (
-    RUN_CONFIG_VARIABLE,
-    TERMINATION_LOG_VARIABLE,
-    ExitCode,
-    RunConfig,
-    Termination,
-)
+from finetune_trainer.contract import ExitCode, Termination
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.failures import classify
+from finetune_trainer.pod import read_config, write_record
 from finetune_trainer.training.cgroup import Cgroup
-from finetune_trainer.training.failures import classify
 from finetune_trainer.training.node import Node, make_node, train
 from finetune_trainer.training.outcome import RankExit, choose_cause, termination
 from finetune_trainer.training.processes import Processes, block_signals
 from finetune_trainer.training.reports import Ending, Scratch
 
-TERMINATION_LOG: Final = "/dev/termination-log"
 PREFLIGHT_MODULE: Final = "finetune_trainer.preflight"
 
 logger: Final = logging.getLogger("launcher")
@@ -96,36 +88,6 @@ def run_preflight(environment: Mapping[str, str]) -> int:
         record = Termination(code=cause.code, reason=cause.reason, message=cause.message)
     write_record(record, environment)
     return record.code
-
-
-def read_config(environment: Mapping[str, str]) -> RunConfig:
-    """The RunConfig of a training attempt in the environment.
-
-    Raises TrainerError (10, BadConfig) that names each wrong field.
-    """
-    try:
-        config = RunConfig.from_json(environment.get(RUN_CONFIG_VARIABLE, ""))
-    except ValidationError as error:
-        found = "; ".join(
-            f"{'.'.join(str(part) for part in detail['loc']) or RUN_CONFIG_VARIABLE}:"
-            f" {detail['msg']}"
-            for detail in error.errors()[:10]
-        )
-        raise TrainerError(ExitCode.BAD_CONFIG, "BadConfig", found) from error
-    if config.plan is None:
-        raise TrainerError(ExitCode.BAD_CONFIG, "BadConfig", "plan: missing; run preflight first")
-    return config
-
-
-def write_record(record: Termination, environment: Mapping[str, str]) -> None:
-    """Leave the record where the kubelet reads it, or where the environment says."""
-    logger.info("exit %d %s %s", record.code, record.reason, record.message)
-    path = Path(environment.get(TERMINATION_LOG_VARIABLE, TERMINATION_LOG))
-    if TERMINATION_LOG_VARIABLE in environment or path.exists():
-        try:
-            path.write_text(record.to_log(), encoding="utf-8")
-        except OSError as error:  # the node's disk is full: the exit code still says most
-            logger.warning("the termination record was not written: %s", error)
 
 
 def _leave_on_volume(node: Node, record: Termination) -> None:

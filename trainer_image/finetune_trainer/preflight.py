@@ -6,22 +6,17 @@ weight, and ends with one report: every problem with its rows, and the plan that
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 from finetune_trainer.checkpoint.layout import JobFolder, write_durably
 from finetune_trainer.contract import (
     MAX_PROBLEM_ROWS,
-    RUN_CONFIG_VARIABLE,
-    TERMINATION_LOG_VARIABLE,
     DataSummary,
     ExitCode,
     Plan,
@@ -34,11 +29,11 @@ from finetune_trainer.data.checks import Findings, exit_code
 from finetune_trainer.data.fingerprint import data_fingerprint, model_commit
 from finetune_trainer.data.template import load_tokenizer
 from finetune_trainer.errors import TrainerError
+from finetune_trainer.failures import MESSAGE_LIMIT, classify
 from finetune_trainer.planning.plan import Measured, lint, make_plan
+from finetune_trainer.pod import read_config, write_record
 
-TERMINATION_LOG: Final = "/dev/termination-log"
 QUOTED_PROBLEMS: Final = 5  # in the message; the record and the report list all
-MESSAGE_LIMIT: Final = 1200  # characters: the record holds 4000 bytes in all
 REASONS: Final = {
     ExitCode.OK: "Passed",
     ExitCode.BAD_CONFIG: "BadConfig",
@@ -47,6 +42,8 @@ REASONS: Final = {
     ExitCode.TOKENIZER: "Tokenizer",
     ExitCode.MODEL: "Model",
 }
+
+logger: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,36 +116,23 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
 
     Returns the exit code of design section 6.
     """
-    log = Path(environment.get(TERMINATION_LOG_VARIABLE, TERMINATION_LOG))
-    record = _record(environment)
-    print(f"preflight: {record.reason} {record.message}".rstrip(), file=sys.stderr)  # noqa: T201
-    if TERMINATION_LOG_VARIABLE in environment or log.exists():
-        log.write_text(record.to_log(), encoding="utf-8")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s preflight %(message)s", stream=sys.stderr
+    )
+    number: int | None = None
+    try:
+        config = read_config(environment)
+        number = config.attempt
+        record = termination(run(config), number=number)
+    except Exception as error:  # the process ends here: everything must become a code
+        failure = classify(error)
+        if failure.reason == "UnexpectedError":  # ours to repair
+            logger.exception("preflight failed")
+        record = Termination(
+            code=failure.code, reason=failure.reason, message=failure.message, attempt=number
+        )
+    write_record(record, environment)
     return record.code
-
-
-def _record(environment: Mapping[str, str]) -> Termination:
-    try:
-        config = RunConfig.from_json(environment.get(RUN_CONFIG_VARIABLE, ""))
-    except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, each['loc'])) or RUN_CONFIG_VARIABLE}: {each['msg']}"
-            for each in error.errors()[:QUOTED_PROBLEMS]
-        ]
-        return Termination(code=ExitCode.BAD_CONFIG, reason="BadConfig", message="; ".join(wrong))
-    try:
-        return termination(run(config), number=config.attempt)
-    except MemoryError:
-        code, reason, message = ExitCode.HOST_OUT_OF_MEMORY, "HostOutOfMemory", "out of host memory"
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        code = ExitCode.DISK_FULL if full else ExitCode.INFRASTRUCTURE
-        reason, message = "DiskFull" if full else "StorageError", str(error)
-    except Exception as error:  # ours to repair, but the user must see what happened
-        traceback.print_exc()
-        code, reason = ExitCode.INFRASTRUCTURE, "UnexpectedError"
-        message = f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT]
-    return Termination(code=code, reason=reason, message=message, attempt=config.attempt)
 
 
 def _locate(config: RunConfig, findings: Findings) -> Inputs | None:

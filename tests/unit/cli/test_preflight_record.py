@@ -113,6 +113,12 @@ def test_a_bad_config_names_the_field(text: str, says: str, tmp_path: Path) -> N
     assert says in record.message
 
 
+def test_a_record_that_cannot_be_written_leaves_the_exit_code_as_it_is(config: RunConfig) -> None:
+    environment = {TERMINATION_LOG_VARIABLE: "/dev/full"}
+    assert main({RUN_CONFIG_VARIABLE: config.to_json(), **environment}) == 0
+    assert main({RUN_CONFIG_VARIABLE: "{", **environment}) == 10
+
+
 def test_a_workspace_that_cannot_be_written_is_infrastructure(
     config: RunConfig, tmp_path: Path
 ) -> None:

@@ -24,8 +24,9 @@ from finetune_trainer.contract import (
     Topology,
 )
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.launcher import read_config
-from finetune_trainer.training.node import NODE_RANK_VARIABLE
+from finetune_trainer.pod import read_config
+from finetune_trainer.training.node import NODE_RANK_VARIABLE, make_node
+from finetune_trainer.training.reports import Scratch
 from tests.training_runs import Launched, Sources, attempt, free_port, launch
 
 
@@ -45,7 +46,6 @@ FIELDS = {
     "topology.nodes": 0,
     "model.source": None,
     "unknownField": 1,
-    "plan": None,
 }
 
 
@@ -56,6 +56,13 @@ def test_10_names_the_wrong_field(sources: Sources, tmp_path: Path, path: str, v
         read_config({RUN_CONFIG_VARIABLE: wrong(record, path, value)})
     assert failure.value.code == ExitCode.BAD_CONFIG
     assert path.split(".")[-1] in failure.value.message
+
+
+def test_10_for_training_without_a_plan(sources: Sources, tmp_path: Path) -> None:
+    unplanned = sources.config(tmp_path).model_copy(update={"plan": None})
+    with pytest.raises(TrainerError, match="plan: missing") as failure:
+        make_node(unplanned, {}, scratch=Scratch(tmp_path))
+    assert failure.value.code == ExitCode.BAD_CONFIG
 
 
 def test_a_launcher_without_a_config_leaves_a_record(tmp_path: Path) -> None:

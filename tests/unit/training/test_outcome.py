@@ -15,7 +15,7 @@ from finetune_trainer.contract import (
     Progress,
 )
 from finetune_trainer.errors import TrainerError
-from finetune_trainer.training.failures import classify
+from finetune_trainer.failures import classify
 from finetune_trainer.training.optimizer import save_state
 from finetune_trainer.training.outcome import RankExit, choose_cause, node_ending
 from finetune_trainer.training.reports import Ending, Facts

@@ -81,7 +81,12 @@ class Node:
 
 
 def make_node(config: RunConfig, environment: Mapping[str, str], *, scratch: Scratch) -> Node:
-    """Find the pod's place. Raises TrainerError (10) when its index is not in the topology."""
+    """Find the pod's place and part.
+
+    Raises TrainerError (10) when its index is not in the topology or the config has no plan.
+    """
+    if config.plan is None:
+        raise TrainerError(ExitCode.BAD_CONFIG, "BadConfig", "plan: missing; run preflight first")
     index = environment.get(NODE_RANK_VARIABLE, "0")
     if index not in map(str, range(config.topology.nodes)):
         raise TrainerError(

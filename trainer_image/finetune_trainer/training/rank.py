@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from finetune_trainer.contract import RUN_CONFIG_VARIABLE, ExitCode, RunConfig
-from finetune_trainer.training.failures import classify
+from finetune_trainer.failures import classify
 from finetune_trainer.training.reports import (
     PARENT_VARIABLE,
     SCRATCH_VARIABLE,

@@ -1,4 +1,4 @@
-"""From an exception in a rank to an exit code: one table, first match wins."""
+"""From an exception of any process here to an exit code: one table, first match wins."""
 
 from __future__ import annotations
 
