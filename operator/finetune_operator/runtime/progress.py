@@ -9,6 +9,7 @@ worth a status write is decided where everything is decided.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ TIMEOUT_SECONDS: Final = 3.0
 LONGEST_ANSWER_BYTES: Final = 64 * 1024
 
 Result = Literal["ok", "unreachable", "invalid"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,26 +122,29 @@ class ProgressBoard:
 
     async def _look_for_ever(self, followed: _Followed) -> None:
         while True:
-            progress = await self._look(followed.run)
-            if progress is not None:
-                self._keep(followed, progress)
+            self._count(await self._look(followed))
             pause = max(self._look_seconds, len(self) / LOOKS_PER_SECOND)
             await asyncio.sleep(pause * random.uniform(0.9, 1.1))
+
+    async def _look(self, followed: _Followed) -> Result:
+        run = followed.run
+        try:
+            progress = parse_progress(await self._fetch(run.address), run)
+            if progress is None:
+                return "invalid"
+            self._keep(followed, progress)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return "unreachable"
+        except Exception:  # a defect that one answer triggers must not end the looking
+            log.exception("%s: the look at %s failed", run.key, run.address)
+            return "invalid"
+        return "ok"
 
     def _keep(self, followed: _Followed, progress: Progress) -> None:
         first = followed.newest is None
         followed.newest = progress
         if first:
             self._first_heard(followed.run.key)
-
-    async def _look(self, run: Run) -> Progress | None:
-        try:
-            progress = parse_progress(await self._fetch(run.address), run)
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            self._count("unreachable")
-            return None
-        self._count("ok" if progress is not None else "invalid")
-        return progress
 
     async def _fetch(self, address: str) -> bytes:
         if self._session is None:

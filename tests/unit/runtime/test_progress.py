@@ -131,3 +131,20 @@ async def test_a_run_that_falls_silent_keeps_what_it_said() -> None:
     setup.board.forget("u")
     assert setup.board.newest("u", 1) is None
     await setup.board.close()
+
+
+async def test_a_defect_that_an_answer_triggers_is_counted_and_the_looking_goes_on() -> None:
+    results: list[str] = []
+
+    def stumble(key: Key) -> None:
+        raise LookupError(key)
+
+    board = ProgressBoard(look_seconds=0.001, first_heard=stumble, count=results.append)
+    async with serving("127.0.7.4") as rank0:
+        board.follow(run(address="127.0.7.4"))
+        await rank0.next_look_ends()
+        rank0.progress = said(2)
+        await rank0.next_look_ends()
+        assert results[:2] == ["invalid", "ok"]
+        assert board.newest("u", 1) == said(2)
+        await board.close()
