@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Final, Self
 
 from pydantic import ValidationError
 
@@ -27,6 +27,8 @@ from finetune_operator.api.v1alpha1 import (
 from finetune_operator.domain.classify import Verdict, is_released, judge
 from finetune_operator.domain.observed import Observation
 from finetune_operator.domain.views import parse_time
+
+PODLESS: Final = timedelta(seconds=30)  # the Job controller needs a second or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +175,9 @@ class Facts:
 
     @property
     def hindrance(self) -> str:
-        """Why the first pod that does not start is waiting, "" if none is."""
+        """Why the first pod that does not start is waiting, or that there is none; else ""."""
         waiting = (p for p in self.seen.pods if p.waiting and not p.started and not p.ended)
-        return next((f"pod {pod.name}: {pod.waiting}" for pod in waiting), "")
+        return next((f"pod {pod.name}: {pod.waiting}" for pod in waiting), self._podless)
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition as last written."""
@@ -186,6 +188,15 @@ class Facts:
         """True once Succeeded is True or False: final, whatever becomes of the children."""
         succeeded = self.condition(ConditionType.SUCCEEDED)
         return succeeded is not None and succeeded.status is not ConditionStatus.UNKNOWN
+
+    @property
+    def _podless(self) -> str:
+        job, pods = self.seen.job, self.seen.pods
+        if job is None or job.suspended or job.started_at is None:
+            return ""
+        if pods or self.seen.now - job.started_at < PODLESS:
+            return ""
+        return f"Job {job.name} has made no pods; see its events"
 
     @property
     def _seen_uid(self) -> str:

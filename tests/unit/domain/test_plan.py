@@ -350,6 +350,21 @@ def test_starting_becomes_running_when_every_rank_started() -> None:
     assert world.told.count("AttemptStarted") == 1
 
 
+@pytest.mark.parametrize("suffix", ["preflight-1", "1"])
+def test_a_job_that_makes_no_pods_for_a_while_is_named(suffix: str) -> None:
+    """No priority class of that name, a quota on pods: only the Job's own events tell."""
+    kind = "Running" if suffix == "1" else "PreflightPassed"
+    world = world_in_attempt_1() if suffix == "1" else World()
+    world.operate()
+    assert message(world, kind) == ""
+    world.pass_time(30)
+    world.operate()
+    assert message(world, kind) == f"Job {CHILD}-{suffix} has made no pods; see its events"
+    world.start_pods(world.job(suffix))
+    world.operate()
+    assert message(world, kind) == ""
+
+
 def test_a_suspended_job_is_queued_and_its_deadline_does_not_run() -> None:
     world = world_in_attempt_1(startDeadlineSeconds=300)
     world.job("1")["spec"]["suspend"] = True
