@@ -205,10 +205,6 @@ MISSING: dict[str, tuple[Callable[[Path], None], str, ExitCode, str]] = {
         lambda folder: (folder / "model" / "config.json").unlink(),
         "missing_model", ExitCode.MODEL, "has no config.json",
     ),
-    "a model without weights": (
-        lambda folder: (folder / "model" / "model.safetensors").unlink(),
-        "missing_model", ExitCode.MODEL, "has neither model.safetensors nor ",
-    ),
     "weights that are cut off": (
         lambda folder: os.truncate(folder / "model" / "model.safetensors", 200),
         "unsupported_model", ExitCode.MODEL, "model.safetensors has 200 bytes where its header",
@@ -234,16 +230,6 @@ def test_what_is_not_there_is_named(name: str, tmp_path: Path) -> None:
     assert report.exit_code == exit_code
     assert (report.problems[0].code, report.problems[0].severity) == (code, "error")
     assert says in report.problems[0].message
-
-
-def test_evaluation_rows_that_are_trained_on_are_named(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "train.jsonl", GOOD)
-    held_out = write_jsonl(tmp_path / "held-out.jsonl", [conversation("new?", "yes"), GOOD[4]])
-    tiny_tokenizer(tmp_path / "model")
-    report = run(config(tmp_path, eval_source=f"file://{held_out}"))
-    found = next(each for each in report.problems if each.code == "train_eval_overlap")
-    assert (found.severity, found.rows) == ("warning", (2,))
-    assert found.message.startswith("evalSource: line 2: ")
 
 
 def test_the_record_names_problems_with_their_lines(tmp_path: Path) -> None:

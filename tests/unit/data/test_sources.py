@@ -73,6 +73,15 @@ def test_a_missing_file_is_named_with_what_is_there(tmp_path: Path) -> None:
     assert caught.value.message.endswith("holds tain.jsonl")
 
 
+def test_missing_weights_are_a_missing_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(TrainerError) as caught:
+        sources.model_folder(f"file://{tmp_path}", "/mnt")
+    assert (caught.value.code, caught.value.reason) == (14, "ModelMissing")
+    assert [each.code for each in caught.value.problems] == ["missing_model"]
+    assert "has neither model.safetensors nor " in caught.value.message
+
+
 def test_a_missing_model_is_another_code(tmp_path: Path) -> None:
     with pytest.raises(TrainerError) as caught:
         sources.model_folder("pvc://models/smol", str(tmp_path))

@@ -62,6 +62,8 @@ def tokenise_sources(
     train = _Tokeniser(chat, dataset, findings, "", dropped).run(sources.train)
     evaluation = _Tokeniser(chat, dataset, findings, held_out, Counter()).run(sources.evaluation)
     _judge_amount(train, dropped, findings)
+    if train and not evaluation:
+        _judge_evaluation(dataset, len(sources.evaluation), findings)
     if chat.end_of_turn is None:
         findings.add_problem(
             "missing_end_of_turn",
@@ -147,6 +149,19 @@ def _judge_amount(train: list[Example], dropped: Counter[str], findings: Finding
             "too_few_examples",
             f"only {len(train)} rows to train on; at least {FEW_EXAMPLES} are advisable",
         )
+
+
+def _judge_evaluation(dataset: DatasetSpec, rows: int, findings: Findings) -> None:
+    """Say that nothing is left of an evaluation that was asked for; `rows` were read for it."""
+    if rows:
+        why = f"all {rows} rows that it should be made on were dropped"
+    elif dataset.eval_source:
+        why = f"dataset.evalSource {dataset.eval_source} holds no row"
+    elif dataset.eval_fraction:
+        why = f"dataset.evalFraction = {dataset.eval_fraction:g} of these rows is none"
+    else:
+        return
+    findings.add_problem("too_few_examples", f"there will be no evaluation: {why}")
 
 
 @dataclass(slots=True)
