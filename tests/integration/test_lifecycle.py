@@ -5,11 +5,14 @@ The test plays the Job controller and the trainers; everything else is what a cl
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from finetune_trainer.contract import Problem, Termination
 from tests.integration.job_controller import Ending, run_config
 from tests.integration.stage import ENDED, Stage, broken, checkpoint, script
+from tests.integration.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -61,6 +64,27 @@ def test_a_disruption_is_not_counted_as_failure(stage: Stage) -> None:
     status = stage.until_phase("tune", *ENDED)
     assert outcomes(status) == [(1, "Disrupted"), (2, "Succeeded")]
     assert (status.get("failures", 0), status["disruptions"]) == (0, 1)
+
+
+def test_a_quota_in_the_way_is_told_until_it_is_lifted(stage: Stage) -> None:
+    namespace, used = f"--namespace={stage.namespace}", {"count/jobs.batch": "0"}
+    kubectl = stage.env.kubectl
+    kubectl(namespace, "create", "quota", "none", "--hard=count/jobs.batch=0")
+    counted = json.dumps({"status": {"hard": used, "used": used}})  # nobody counts in this cluster
+    kubectl(
+        namespace, "patch", "quota", "none", "--subresource=status", "--type=merge", "-p", counted
+    )
+    stage.play(script())
+    stage.start_operator()
+    stage.apply("tune")
+    eventually(
+        lambda: stage.condition("tune", "PreflightPassed").get("reason") == "ChildRefused",
+        what="the refusal in the status",
+    )
+    assert "exceeded quota: none" in stage.condition("tune", "PreflightPassed")["message"]
+    assert stage.status("tune")["phase"] == "Preflight"
+    kubectl(namespace, "delete", "quota", "none")
+    assert stage.until_phase("tune", *ENDED)["phase"] == "Succeeded"
 
 
 def test_how_pods_ended_outlives_the_pods(stage: Stage) -> None:
