@@ -31,6 +31,7 @@ from finetune_trainer.contract import (
     Topology,
     TrainingSpec,
 )
+from finetune_trainer.failures import classify
 
 OK: Final = 0
 PROBLEMS: Final = 1
@@ -41,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Wrong usage raises SystemExit(2)."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    result: int = options.command(options, parser)
+    try:
+        result: int = options.command(options, parser)
+    except OSError as error:  # storage that fails is no mistake of ours: no traceback
+        _say(f"{parser.prog}: {classify(error).message}")
+        return PROBLEMS
     return result
 
 
@@ -67,9 +72,14 @@ def train(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except (OSError, ValidationError) as error:
         _refuse(parser, f"--config {options.config}: {error}")
     os.environ[RUN_CONFIG_VARIABLE] = config.to_json()
-    code = ExitCode.OK if config.plan is not None else _plan_in_child(config)
-    if code == ExitCode.OK:
-        code = launcher.main(["train"])
+    try:
+        code = ExitCode.OK if config.plan is not None else _plan_in_child(config)
+        if code == ExitCode.OK:
+            code = launcher.main(["train"])
+    except OSError as error:
+        failure = classify(error)
+        _say(f"{parser.prog}: {failure.message}")
+        code = failure.code
     if options.json:
         _print({"exit_code": code})
     return code

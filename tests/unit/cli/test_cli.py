@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,10 +99,7 @@ def test_a_folder_without_a_manifest_is_no_checkpoint(
     assert result["problems"]
 
 
-def test_training_on_bad_data_ends_with_preflights_code(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_jsonl(folder / "train.jsonl", ["{"])
+def train(folder: Path, *more: str) -> int:
     config = RunConfig(
         job=JobIdentity(namespace="team", name="demo", uid="0123456789"),
         attempt=1,
@@ -109,5 +108,45 @@ def test_training_on_bad_data_ends_with_preflights_code(
         dataset=DatasetSpec(source=f"file://{folder / 'train.jsonl'}"),
     )
     (folder / "run.json").write_text(config.to_json())
-    assert main(["train", "--config", str(folder / "run.json")]) == 11
+    return main(["train", "--config", str(folder / "run.json"), *more])
+
+
+def test_training_on_bad_data_ends_with_preflights_code(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(folder / "train.jsonl", ["{"])
+    assert train(folder, "--json") == 11
+    assert json.loads(capsys.readouterr().out) == {"exit_code": 11}
+
+
+def test_training_in_a_workspace_that_cannot_be_written_ends_with_20(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "workspace").write_text("a file, not a folder")
+    assert train(folder) == 20
     assert capsys.readouterr().out == ""
+
+
+def test_training_whose_plan_cannot_be_read_back_ends_with_20(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Preflight passed; the volume fails when its report is read."""
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    assert train(folder, "--json") == 20
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"exit_code": 20}
+    (line,) = printed.err.splitlines()
+    assert "preflight.json" in line
+
+
+def test_a_volume_that_fails_is_said_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading the start of a process's memory is an input/output error."""
+    (folder / "train.jsonl").unlink()
+    (folder / "train.jsonl").symlink_to("/proc/self/mem")
+    assert main(arguments(folder, "--json")) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert "Input/output error" in line
