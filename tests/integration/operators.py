@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -91,6 +92,7 @@ class Zygote:
     """Forks operators that need not import anything any more."""
 
     def __init__(self) -> None:
+        self._asking = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.zygote"],
             env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}:{ROOT / 'trainer_image'}"},
@@ -106,9 +108,10 @@ class Zygote:
         assert self._process.stdout is not None
         log.parent.mkdir(parents=True, exist_ok=True)
         order = {"environment": dict(variables), "log": str(log)}
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return Operator(int(self._process.stdout.readline()))
+        with self._asking:  # or two stages would get each other's process, and kill it
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            return Operator(int(self._process.stdout.readline()))
 
     def close(self) -> None:
         """End the zygote; operators that live are the caller's."""
