@@ -49,10 +49,12 @@ class Sources:
         write_jsonl(self.root / "train.jsonl", conversations(ROWS))
         return self
 
-    def config(self, workspace: Path, **changes: Any) -> RunConfig:
-        """A planned job: 18 steps of 8 examples, three passes over 45 rows, NF4, dropout 0.1."""
+    def config(
+        self, workspace: Path, *, steps: int = TOTAL_STEPS, interval: int = 4, **changes: Any
+    ) -> RunConfig:
+        """A planned job: steps of 8 examples over 45 rows, NF4, dropout 0.1."""
         training = TrainingSpec(
-            max_steps=TOTAL_STEPS,
+            max_steps=steps,
             global_batch_size=8,
             micro_batch_size=3,
             learning_rate=2e-3,
@@ -70,7 +72,7 @@ class Sources:
             ),
             adapter=AdapterSpec(rank=4, alpha=8, dropout=0.1),
             training=training,
-            checkpoint=CheckpointSpec(interval=4),
+            checkpoint=CheckpointSpec(interval=interval),
         ).model_copy(update=changes)
         report = preflight.run(config)
         assert report.ok, report.problems
@@ -152,10 +154,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def steps_in_log(job: JobFolder) -> int:
-    """Lines of trainer_log.jsonl so far."""
+def steps_made(job: JobFolder, attempt: int) -> int:
+    """Steps that the first execution of an attempt has made so far."""
     try:
-        return job.log.read_bytes().count(b"\n")
+        return job.execution_log(attempt, 1).read_bytes().count(b'"loss"')
     except FileNotFoundError:
         return 0
 
