@@ -24,7 +24,6 @@ from dev.cluster.shell import locked, output, run
 BASE_IMAGE = "docker.io/library/debian:bookworm-slim"
 _BASE_SUITE = "bookworm"
 _BASE_PACKAGES = "ca-certificates,python3"
-_PUBLIC_MIRROR = "http://deb.debian.org/debian"
 _ENVIRONMENT = {"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "overlay"}
 _CERTIFICATES = Path("/etc/ssl/certs")
 # A flake of buildah's own start in a chroot; the same call passes the second time.
@@ -98,7 +97,7 @@ def ensure_base() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         root = Path(folder) / "root"
         include = ["--variant=minbase", f"--include={_BASE_PACKAGES}"]
-        run(["debootstrap", *include, _BASE_SUITE, root, _mirror()])
+        run(["debootstrap", *include, _BASE_SUITE, root, *_mirror()])
         for packages in (root / "var/cache/apt/archives").glob("*.deb"):
             packages.unlink()
         container = _buildah(["from", "scratch"])
@@ -149,10 +148,10 @@ def _pip_settings() -> str:
     return "\n".join(["[global]", *lines, ""]) if lines else ""
 
 
-def _mirror() -> str:
-    """The Debian mirror this machine's apt uses, else the public one."""
+def _mirror() -> list[str]:
+    """The Debian mirror this machine's apt uses; none leaves the choice to debootstrap."""
     if platform.freedesktop_os_release().get("ID") == "debian":
         for uri in output(["apt-get", "indextargets", "--format", "$(REPO_URI)"]).split():
             if "security" not in uri:
-                return uri.rstrip("/")
-    return _PUBLIC_MIRROR
+                return [uri.rstrip("/")]
+    return []
